@@ -1,0 +1,1 @@
+"""Whisper transcription for people, programs and pods."""
