@@ -1,0 +1,88 @@
+"""What can go wrong, as exceptions that carry a sysexits code, a class name for machines and a message for people.
+
+The codes are a contract with the Job's podFailurePolicy (docs/contracts.md).
+"""
+
+from __future__ import annotations
+
+
+class RunnerError(Exception):
+    """A failure that the user can understand; `hint` says what to do about it."""
+
+    exit_code = 70
+    error_class = "Internal"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Usage(RunnerError):
+    """Options that contradict one another or have values that mean nothing."""
+
+    exit_code = 64
+    error_class = "Usage"
+
+
+class BadAudio(RunnerError):
+    """The source was read, and it is not audio that can be decoded."""
+
+    exit_code = 65
+    error_class = "BadAudio"
+
+
+class SourceMissing(RunnerError):
+    """There is nothing at the source's address."""
+
+    exit_code = 66
+    error_class = "SourceMissing"
+
+
+class ModelMissing(RunnerError):
+    """The model is neither in the cache nor at the Hub."""
+
+    exit_code = 66
+    error_class = "ModelMissing"
+
+
+class SourceUnreachable(RunnerError):
+    """The host of the source, or of the model, did not answer or answered with a failure of its own."""
+
+    exit_code = 69
+    error_class = "SourceUnreachable"
+
+
+class OutputFailed(RunnerError):
+    """The result could not be written: no space, a broken disk."""
+
+    exit_code = 74
+    error_class = "OutputFailed"
+
+
+class Temporary(RunnerError):
+    """Worth another try as it is."""
+
+    exit_code = 75
+    error_class = "Temporary"
+
+
+class OutOfMemory(RunnerError):
+    """The device's or the container's memory was not enough."""
+
+    exit_code = 75
+    error_class = "OutOfMemory"
+
+
+class PermissionDenied(RunnerError):
+    """A file, a bucket or a repository refuses this user."""
+
+    exit_code = 77
+    error_class = "PermissionDenied"
+
+
+class CorruptModelCache(RunnerError):
+    """The cached model does not agree with its manifest, or does not load."""
+
+    exit_code = 80
+    error_class = "CorruptModelCache"
