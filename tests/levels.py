@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,12 +72,8 @@ def module(*arguments: str) -> tuple[str, ...]:
 PREPARATIONS = {
     p.name: p
     for p in (
-        Preparation(
-            "tools", "Kubernetes, etcd, helm and an S3 server from source", module("tests.cluster", "tools")
-        ),
-        Preparation(
-            "materials", "OpenAI's weights and people's recordings", module("tests.materials", "prepare")
-        ),
+        Preparation("tools", "Kubernetes, etcd, helm and an S3 server from source", module("tests.cluster", "tools")),
+        Preparation("materials", "OpenAI's weights and people's recordings", module("tests.materials", "prepare")),
         Preparation("images", "the operator's and the runner's image", module("tests.cluster", "images")),
     )
 }
@@ -110,6 +107,14 @@ def prepare(preparation: Preparation) -> float:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-40:])
         raise RuntimeError(f"{preparation.name}: exit {code}; the end of {log}:\n{tail}")
     return time.monotonic() - started
+
+
+def prepare_all(preparations: Iterable[Preparation]) -> Iterator[tuple[str, float]]:
+    """Runs preparations side by side; yields the name and seconds of each as it is done."""
+    with ThreadPoolExecutor() as pool:
+        waiting = {pool.submit(prepare, p): p.name for p in preparations}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def run_level(level: Level) -> Outcome:
