@@ -32,8 +32,8 @@ def test_a_recording_without_speech(namespace):
 
 def test_a_bucket_without_credentials(namespace, s3_here):
     s3_here.put("private/interview.wav", recordings.dashwood())
-    namespace.secret("nobody", AWS_ENDPOINT_URL=s3_here.environment["AWS_ENDPOINT_URL"],
-                     AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="wrong", AWS_DEFAULT_REGION="us-east-1")  # fmt: skip
+    wrong = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}
+    namespace.secret("nobody", **{**s3_here.environment, **wrong})
     job = namespace.job(
         "private", audio=f"s3://{s3_here.bucket}/private/interview.wav", credentialsSecret={"name": "nobody"}
     )
@@ -154,8 +154,8 @@ def test_a_runners_token_writes_nothing_but_its_own_result(namespace, kubectl, c
     authority.write_bytes(base64.b64decode(server["certificate-authority-data"]))
     empty = tmp_path / "kubeconfig"
     empty.write_text("")
-    runner = Kubectl(tools.binary("kubectl"), empty,
-                     (f"--server={server['server']}", f"--token={token}", f"--certificate-authority={authority}"))  # fmt: skip
+    access = (f"--server={server['server']}", f"--token={token}", f"--certificate-authority={authority}")
+    runner = Kubectl(tools.binary("kubectl"), empty, access)
 
     def patch(name, status):
         return ("patch", "tj", name, "-n", namespace.name, "--subresource=status", "--type=merge",
