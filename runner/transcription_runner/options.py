@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from transcription_runner import errors, languages
 
@@ -173,7 +173,7 @@ def _clip_points(clips: str | Sequence[float]) -> list[float]:
         ) from None
 
 
-def _set(options: DecodingOptions, name: str, value: Any) -> None:
+def _set(options: DecodingOptions, name: str, value: object) -> None:
     object.__setattr__(options, name, value)
 
 

@@ -1,0 +1,245 @@
+"""Any container's sound as a stream of 16 kHz mono samples, through PyAV.
+
+Memory does not grow with the length of a file: it is decoded a block at a time, and a stretch in the middle is found
+by seeking. Samples are 16-bit integers, as openai-whisper has ffmpeg make them; divide by 32768 for floats.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+import numpy as np
+from numpy.typing import NDArray
+
+from transcription_runner import errors
+
+SAMPLE_RATE: Final = 16_000
+BLOCK: Final = 30 * SAMPLE_RATE
+"""Samples in a block, the last one excepted."""
+
+# A seek lands here before the wanted place: codecs and the resampler need a run-up before they are exact.
+_RUN_UP = 1.0
+
+Samples = NDArray[np.int16]
+
+_log = logging.getLogger(__name__)
+
+
+class AudioFile:
+    """A local file with sound in it. Nothing is held open between calls."""
+
+    def __init__(self, path: Path) -> None:
+        """Look at the file's header. Raises errors.BadAudio, SourceMissing, PermissionDenied."""
+        self.path = path
+        _check_file(path)
+        with self._open() as (container, stream):
+            self.duration = _duration(container, stream)
+
+    duration: float | None
+    """Seconds as the container states them, an estimate; None if it does not say."""
+
+    def blocks(self, start: float = 0.0, end: float | None = None) -> Iterator[tuple[int, Samples]]:
+        """Blocks of samples between two times in seconds, each with the index in the file of its first sample.
+
+        The blocks follow one another without gap or overlap and hold BLOCK samples, the last one fewer. Decoding
+        errors inside the file are stepped over; raises errors.BadAudio if there is not one sample to be had.
+        """
+        first = round(start * SAMPLE_RATE)
+        last = None if end is None else round(end * SAMPLE_RATE)
+        position = first
+        pending: list[Samples] = []
+        size = 0
+        for piece in self._clipped(first, last):
+            pending.append(piece)
+            size += len(piece)
+            while size >= BLOCK:
+                joined = np.concatenate(pending)
+                yield position, joined[:BLOCK]
+                position += BLOCK
+                pending, size = [joined[BLOCK:]], size - BLOCK
+        if size:
+            yield position, np.concatenate(pending)
+
+    def _clipped(self, first: int, last: int | None) -> Iterator[Samples]:
+        for index, samples in self._samples(first / SAMPLE_RATE):
+            piece = samples[max(0, first - index) :]
+            if last is not None:
+                piece = piece[: max(0, last - max(index, first))]
+            if len(piece):
+                yield piece
+            if last is not None and index + len(samples) >= last:
+                return
+
+    def _samples(self, start: float) -> Iterator[tuple[int, Samples]]:
+        """Pieces of samples from `start` seconds or earlier on, each with its index in the file."""
+        with self._open() as (container, stream):
+            sought = start > 2 * _RUN_UP and _seek(container, stream, start - _RUN_UP)
+            position: int | None = None if sought else 0
+            decoded = 0
+            resampler = _Resampler()
+            for frame in _frames(container, stream):
+                if position is None:
+                    position = _frame_position(frame, stream)
+                    if position is None:  # no times in this container: read from its beginning instead
+                        break
+                for piece in resampler.resample(frame):
+                    yield position, piece
+                    position += len(piece)
+                    decoded += len(piece)
+            else:
+                for piece in resampler.flush():
+                    yield position or 0, piece
+                    position = (position or 0) + len(piece)
+                    decoded += len(piece)
+                if not decoded and not sought:
+                    raise errors.BadAudio(
+                        f"{self.path.name}: not one sample of its sound could be decoded",
+                        hint="The file is damaged, or cut off right after its header.",
+                    )
+                return
+        yield from self._samples(0.0)
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[tuple[Any, Any]]:
+        try:
+            container = av.open(str(self.path), metadata_errors="replace")
+        except (av.error.FFmpegError, ValueError, OSError) as error:
+            raise _unreadable(self.path, error) from error
+        with container:
+            stream = container.streams.best("audio")
+            if stream is None:
+                kinds = sorted({each.type for each in container.streams})
+                raise errors.BadAudio(
+                    f"{self.path.name}: there is no sound in it (only {', '.join(kinds) or 'an empty container'})",
+                    hint="Give a file with at least one audio stream.",
+                )
+            if stream.codec_context is None:
+                raise errors.BadAudio(f"{self.path.name}: its sound is in a format that cannot be decoded")
+            stream.thread_type = "AUTO"
+            yield container, stream
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise errors.SourceMissing(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise errors.BadAudio(f"{path}: a folder, not a file") from None
+    except PermissionError:
+        raise errors.PermissionDenied(f"{path}: this user may not read it") from None
+    if empty:
+        raise errors.BadAudio(f"{path.name}: the file is empty (0 bytes)", hint="Was its upload finished?")
+
+
+def _unreadable(path: Path, error: Exception) -> errors.RunnerError:
+    if isinstance(error, PermissionError):
+        return errors.PermissionDenied(f"{path}: this user may not read it")
+    if isinstance(error, FileNotFoundError):
+        return errors.SourceMissing(f"{path}: no such file")
+    return errors.BadAudio(
+        f"{path.name}: neither audio nor video that can be decoded",
+        hint="Check that the file is complete, and that it is what its name says.",
+    )
+
+
+def _duration(container: Any, stream: Any) -> float | None:
+    if stream.duration is not None and stream.time_base is not None:
+        seconds = float(stream.duration * stream.time_base)
+    elif container.duration is not None:
+        seconds = container.duration / 1_000_000
+    else:
+        return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def _seek(container: Any, stream: Any, seconds: float) -> bool:
+    """Go to `seconds` or somewhat before; False where the container cannot."""
+    if stream.time_base is None:
+        return False
+    try:
+        container.seek(int(seconds / stream.time_base) + (stream.start_time or 0), stream=stream)
+    except (av.error.FFmpegError, OSError):
+        return False
+    return True
+
+
+def _frame_position(frame: Any, stream: Any) -> int | None:
+    if frame.pts is None or stream.time_base is None:
+        return None
+    seconds = float((frame.pts - (stream.start_time or 0)) * stream.time_base)
+    return max(0, round(seconds * SAMPLE_RATE))
+
+
+def _frames(container: Any, stream: Any) -> Iterator[Any]:
+    """Decoded frames, stepping over packets that cannot be decoded and stopping where the file breaks off."""
+    bad = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            break
+        except (av.error.FFmpegError, OSError) as error:
+            _log.warning("the file breaks off: %s; what came before is used", error)
+            break
+        try:
+            yield from packet.decode()
+        except av.error.EOFError:
+            break
+        except (av.error.FFmpegError, OSError):
+            bad += 1
+    if bad:
+        _log.warning("%d packets could not be decoded and were left out", bad)
+
+
+class _Resampler:
+    """To 16 kHz mono 16-bit, whatever a frame has; a stream may change its format on the way."""
+
+    def __init__(self) -> None:
+        self._format: tuple[Any, ...] | None = None
+        self._resampler: Any = None
+
+    def resample(self, frame: Any) -> Iterator[Samples]:
+        if frame.samples == 0:
+            return
+        frame = _clean(frame)
+        form = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if form != self._format:
+            yield from self.flush()
+            self._format = form
+            self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        frame.pts = None  # gaps in a file's clock are not sound
+        yield from self._run(frame)
+
+    def flush(self) -> Iterator[Samples]:
+        if self._resampler is not None:
+            yield from self._run(None)
+            self._resampler = None
+            self._format = None
+
+    def _run(self, frame: Any) -> Iterator[Samples]:
+        for out in self._resampler.resample(frame):
+            yield out.to_ndarray().reshape(-1)
+
+
+def _clean(frame: Any) -> Any:
+    """Silence in place of samples that are no numbers: only formats of floating point have them."""
+    if not frame.format.name.startswith(("flt", "dbl")):
+        return frame
+    samples = frame.to_ndarray()
+    if np.isfinite(samples).all():
+        return frame
+    clean = av.AudioFrame.from_ndarray(
+        np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0), format=frame.format.name, layout=frame.layout.name
+    )
+    clean.sample_rate = frame.sample_rate
+    return clean
