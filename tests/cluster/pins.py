@@ -1,0 +1,102 @@
+"""Versions of everything that the test cluster is made of.
+
+Go programs are pinned by the `go.mod` and `go.sum` files under `tools/`; this page names the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.paths import HERE
+
+KUBERNETES = "1.35.4"
+GO_MINIMUM = (1, 26)
+GO_TOOLCHAIN = "go1.26.8"
+DEBIAN_SUITE = "trixie"
+
+
+@dataclass(frozen=True)
+class GoModule:
+    """One module under `tools/` and the programs that come out of it (built name: wanted name)."""
+
+    folder: Path
+    programs: dict[str, str]
+    packages: tuple[str, ...] = ("tool",)
+    ldflags: str = "-s -w"
+
+
+def _kubernetes_ldflags() -> str:
+    """The version that the programs give as theirs: without it they call themselves v0.0.0."""
+    major, minor, _ = KUBERNETES.split(".")
+    values = {
+        "gitVersion": f"v{KUBERNETES}",
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    stamps = [f"-X {package}.{key}={value}" for package in packages for key, value in values.items()]
+    return " ".join(["-s -w", *stamps])
+
+
+def go_modules() -> tuple[GoModule, ...]:
+    """Every Go module that is built, smallest first so that its mistakes show early."""
+    tools = HERE / "tools"
+    return (
+        GoModule(tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
+        GoModule(tools / "versitygw", {"versitygw": "versitygw"}),
+        GoModule(
+            tools,
+            {
+                "server": "etcd",
+                "helm": "helm",
+                "kube-apiserver": "kube-apiserver",
+                "kube-controller-manager": "kube-controller-manager",
+                "kube-proxy": "kube-proxy",
+                "kube-scheduler": "kube-scheduler",
+                "kubectl": "kubectl",
+                "kubelet": "kubelet",
+            },
+            ldflags=_kubernetes_ldflags(),
+        ),
+    )
+
+
+def tools_digest() -> str:
+    """A short hash of all that decides what the built programs are."""
+    digest = hashlib.sha256(platform.machine().encode())
+    for module in go_modules():
+        digest.update(repr((module.programs, module.packages, module.ldflags)).encode())
+        for source in sorted(module.folder.iterdir()):
+            if source.is_file():
+                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A Debian package, a program that shows that it is there, and what it is for."""
+
+    name: str
+    program: str
+    purpose: str
+
+
+DEBIAN_PACKAGES = (
+    DebianPackage("containerd", "containerd", "runs the node's containers"),
+    DebianPackage("runc", "runc", "runs the node's containers"),
+    DebianPackage("containernetworking-plugins", "/usr/lib/cni/ptp", "pods' network"),
+    DebianPackage("iptables", "iptables", "service addresses (kube-proxy)"),
+    DebianPackage("conntrack", "conntrack", "service addresses (kube-proxy)"),
+    DebianPackage("iproute2", "ip", "joins the node to this machine"),
+    DebianPackage("util-linux", "unshare", "the node's own process, mount and network namespaces"),
+    DebianPackage("socat", "socat", "kubectl port-forward"),
+    DebianPackage("buildah", "buildah", "builds the container images"),
+    DebianPackage("debootstrap", "debootstrap", "the images' base"),
+    DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
+    DebianPackage("gcc", "gcc", "compiles the pause program"),
+    DebianPackage("libc6-dev", "/usr/include/stdlib.h", "compiles the pause program"),
+)
