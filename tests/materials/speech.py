@@ -17,6 +17,7 @@ import tempfile
 import wave
 from dataclasses import dataclass
 from functools import cache as remember
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def dashwood() -> Clip:
     return clip("librivox/sense_and_sensibility_01_austen_64kb-0870")
 
 
-@remember
+@lru_cache(maxsize=32)
 def _decode(path: Path) -> Samples:
     if path.suffix == ".wav":
         with wave.open(str(path)) as file:
