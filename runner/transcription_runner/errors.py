@@ -13,6 +13,7 @@ class RunnerError(Exception):
     error_class = "Internal"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        """Say what is wrong, and what to do about it."""
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -30,6 +31,10 @@ class BadAudio(RunnerError):
 
     exit_code = 65
     error_class = "BadAudio"
+
+
+class Internal(RunnerError):
+    """A defect of the runner itself."""
 
 
 class SourceMissing(RunnerError):

@@ -1,0 +1,397 @@
+"""Models in a Hugging Face cache on a disk: where one is, whether it is whole, which ones there are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transcription_runner.errors import CorruptModelCache, ModelMissing, PermissionDenied, RunnerError
+from transcription_runner.filesystem import explain, write_durably
+from transcription_runner.names import ModelName, folder_name
+
+MANIFEST = "manifest.json"
+STAGING = ".staging"
+VERSION = 1
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BLOCK = 8 << 20
+_WEIGHTS = (".safetensors", ".bin", ".pt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRecord:
+    """A file as the manifest records it: bytes, sha256, and the Hub's name for its content (its blob)."""
+
+    size: int
+    sha256: str
+    blob: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """One commit of a model, as the manifest records it."""
+
+    revision: str
+    commit: str
+    files: Mapping[str, FileRecord]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum(record.size for record in self.files.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """`manifest.json` in a model's folder: what was downloaded, each file with size and hash."""
+
+    repo: str
+    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
+
+    @staticmethod
+    def read(folder: Path) -> Manifest | None:
+        """The manifest in a model's folder; None for a cache that huggingface_hub wrote, which has none.
+
+        Raises CorruptModelCache, PermissionDenied.
+        """
+        path = folder / MANIFEST
+        try:
+            value = json.loads(path.read_bytes())
+            return Manifest(
+                repo=value["repo"],
+                snapshots={
+                    commit: Snapshot(
+                        revision=entry["revision"],
+                        commit=commit,
+                        files={name: FileRecord(**record) for name, record in entry["files"].items()},
+                    )
+                    for commit, entry in value["snapshots"].items()
+                },
+            )
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise explain(error, path, "reading") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptModelCache(f"{path} is no manifest: {error}.", hint=_repair(folder.name)) from error
+
+    def write(self, folder: Path) -> None:
+        """Write it, whole or not at all. Raises OutputFailed, PermissionDenied."""
+        value = {
+            "version": VERSION,
+            "repo": self.repo,
+            "snapshots": {
+                commit: {
+                    "revision": snapshot.revision,
+                    "bytes": snapshot.bytes,
+                    "files": {
+                        name: {"size": record.size, "sha256": record.sha256, "blob": record.blob}
+                        for name, record in sorted(snapshot.files.items())
+                    },
+                }
+                for commit, snapshot in self.snapshots.items()
+            },
+        }
+        write_durably(folder / MANIFEST, json.dumps(value, indent=1).encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedModel:
+    """A model that is here: its folder with config and weights, and where that came from."""
+
+    path: Path
+    shown: str
+    repo: str | None = None
+    revision: str | None = None
+    commit: str | None = None
+
+
+def default_roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where models may be when no --model_dir is given, the first being where one would be downloaded to.
+
+    The predecessor kept models directly in HF_HOME, so that is looked at too.
+    """
+    home = Path(environ.get("HF_HOME") or Path(environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
+    hub = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE")
+    roots = [Path(hub)] if hub else []
+    roots += [home / "hub", home]
+    return [root.expanduser() for root in roots]
+
+
+def offline(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the environment forbids to ask the Hub."""
+    value = environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def find(model: ModelName, roots: list[Path]) -> CachedModel | None:
+    """The model where it is whole as far as a quick look tells; None where it is not at all.
+
+    Raises CorruptModelCache for one that is there in part, PermissionDenied for one that may not be read, ModelMissing
+    for a path with nothing there.
+    """
+    if model.path is not None:
+        return _local(model.path)
+    for root in roots:
+        folder = root / folder_name(model.repo or "")
+        try:
+            if not folder.is_dir():
+                continue
+            commit = resolve(folder, model.revision)
+        except PermissionError as error:
+            raise explain(error, folder, "reading") from error
+        if commit is None:
+            continue
+        check(folder, commit)
+        return CachedModel(
+            path=folder / "snapshots" / commit,
+            shown=model.shown,
+            repo=model.repo,
+            revision=model.revision,
+            commit=commit,
+        )
+    return None
+
+
+def missing(model: ModelName, roots: list[Path]) -> ModelMissing:
+    """The error that says that a model is not here and may not be asked for."""
+    return ModelMissing(
+        f"Model {model.shown} is not in {roots[0]}, and HF_HUB_OFFLINE forbids to ask the Hub.",
+        hint=f"Run `transcription-runner models download {model.repo} --revision {model.revision} "
+        f"--model_dir {roots[0]}` where the Hub can be reached, or unset HF_HUB_OFFLINE.",
+    )
+
+
+def _local(path: Path) -> CachedModel:
+    try:
+        present = path.exists()
+    except OSError as error:
+        raise explain(error, path, "reading") from error
+    if not present:
+        raise ModelMissing(f"There is no model at {path}.", hint="Check the path.")
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelMissing(
+                f"{path} holds no model: it has no config.json.",
+                hint="Name the folder that holds config.json and the weights (in a Hugging Face cache: snapshots/…).",
+            )
+        _check_folder(path, "the model's own folder")
+    return CachedModel(path=path, shown=str(path))
+
+
+def resolve(folder: Path, revision: str) -> str | None:
+    """The commit of a revision in a model's folder (`models--…`); None where that was never downloaded."""
+    if _COMMIT.fullmatch(revision):
+        return revision if (folder / "snapshots" / revision).is_dir() else None
+    try:
+        commit = (folder / "refs" / revision).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    if not _COMMIT.fullmatch(commit):
+        raise CorruptModelCache(f"{folder}/refs/{revision} names no commit.", hint=_repair(folder.name))
+    return commit
+
+
+def check(folder: Path, commit: str) -> None:
+    """A quick look, without reading the weights: every file there, of the right size.
+
+    Raises CorruptModelCache, PermissionDenied.
+    """
+    snapshot_folder = folder / "snapshots" / commit
+    if not snapshot_folder.is_dir():
+        raise CorruptModelCache(
+            f"The cache of {folder.name} names commit {commit[:12]}, whose files are gone.", hint=_repair(folder.name)
+        )
+    manifest = Manifest.read(folder)
+    snapshot = manifest.snapshots.get(commit) if manifest else None
+    if snapshot is None:
+        _check_folder(snapshot_folder, folder.name)
+        return
+    for name, record in snapshot.files.items():
+        problem = _size_problem(snapshot_folder / name, record.size)
+        if problem:
+            raise CorruptModelCache(f"{name} of {folder.name} {problem}.", hint=_repair(folder.name))
+
+
+def _size_problem(path: Path, size: int) -> str | None:
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        return "is a link to nothing" if path.is_symlink() else "is missing"
+    except PermissionError as error:
+        raise explain(error, path, "reading") from error
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None if found == size else f"has {found} bytes instead of {size}"
+
+
+def _check_folder(folder: Path, shown: str) -> None:
+    """What can be told quickly without a manifest: dead links, no weights, safetensors shorter than they say."""
+    weights = 0
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.is_symlink() and not path.exists():
+                raise CorruptModelCache(f"{path.name} of {shown} is a link to nothing.", hint=_repair(shown))
+            if path.is_file() and path.name.endswith(_WEIGHTS):
+                weights += 1
+                if path.suffix == ".safetensors":
+                    _check_safetensors(path, shown)
+    except PermissionError as error:
+        raise explain(error, folder, "reading") from error
+    if not (folder / "config.json").exists() or not weights:
+        what = "config.json" if weights else "weights"
+        raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=_repair(shown))
+
+
+def _check_safetensors(path: Path, shown: str) -> None:
+    """The header says where the last tensor ends, and so how long the file has to be."""
+    size = path.stat().st_size
+    problem = None
+    with path.open("rb") as stream:
+        start = stream.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
+        if length + 8 > size or length > 100_000_000:
+            problem = "ends within its header"
+        else:
+            try:
+                header = json.loads(stream.read(length))
+                end = max((v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"), default=0)
+                if 8 + length + end != size:
+                    problem = f"has {size} bytes instead of {8 + length + end}"
+            except (ValueError, KeyError, TypeError, AttributeError):
+                problem = "has a header that cannot be read"
+    if problem:
+        raise CorruptModelCache(f"{path.name} of {shown} {problem}.", hint=_repair(shown))
+
+
+def verify(folder: Path, commit: str) -> list[str]:
+    """Read every file and compare it with its hash: the problems found, in words.
+
+    The hashes are the manifest's, or for a cache that huggingface_hub wrote, the blobs' own names.
+    """
+    snapshot_folder = folder / "snapshots" / commit
+    manifest = Manifest.read(folder)
+    snapshot = manifest.snapshots.get(commit) if manifest else None
+    problems: list[str] = []
+    if snapshot is None:
+        try:
+            _check_folder(snapshot_folder, folder.name)
+        except PermissionDenied:
+            raise
+        except RunnerError as error:
+            problems.append(error.message)
+        for name, path in _snapshot_files(snapshot_folder):
+            if path.exists() and not matches(path, path.resolve().name):
+                problems.append(f"{name} does not agree with its hash")
+        return problems
+    for name, record in snapshot.files.items():
+        path = snapshot_folder / name
+        problem = _size_problem(path, record.size)
+        if problem is None and file_hashes(path)[0] != record.sha256:
+            problem = "does not agree with its sha256"
+        if problem:
+            problems.append(f"{name} {problem}")
+    return problems
+
+
+def _snapshot_files(snapshot_folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(snapshot_folder.rglob("*")):
+        if path.is_symlink() or path.is_file():
+            yield str(path.relative_to(snapshot_folder)), path
+
+
+class ContentHash:
+    """The two hashes that the Hub names content by: sha256 (large files) and git's blob sha1 (the others)."""
+
+    def __init__(self, size: int) -> None:
+        """Begin, for content of `size` bytes (git hashes the length too)."""
+        self._sha256 = hashlib.sha256()
+        self._sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+
+    def update(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._sha256.update(data)
+        self._sha1.update(data)
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes, in hex."""
+        return self._sha256.hexdigest()
+
+    @property
+    def git(self) -> str:
+        """Git's name of the content, in hex."""
+        return self._sha1.hexdigest()
+
+
+def feed(path: Path, content: ContentHash) -> None:
+    """Hash a file's bytes, in flat memory."""
+    with path.open("rb") as stream:
+        while data := stream.read(_BLOCK):
+            content.update(data)
+
+
+def file_hashes(path: Path) -> tuple[str, str]:
+    """(sha256, git blob sha1) of a file."""
+    content = ContentHash(path.stat().st_size)
+    feed(path, content)
+    return content.sha256, content.git
+
+
+def matches(path: Path, blob: str) -> bool:
+    """Whether a file's content is what the Hub names `blob`; a name that is no hash says nothing, and passes."""
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        return file_hashes(path)[0] == blob
+    if re.fullmatch(r"[0-9a-f]{40}", blob):
+        return file_hashes(path)[1] == blob
+    return True
+
+
+def entries(root: Path) -> Iterator[dict[str, Any]]:
+    """Every model in a cache: repo, revision, commit, path, bytes, files, state, problem.
+
+    The state is `ready`, `corrupt` or `incomplete`.
+    """
+    for folder in sorted(root.glob("models--*")):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        try:
+            references = {
+                path.read_text().strip(): str(path.relative_to(folder / "refs"))
+                for path in sorted((folder / "refs").rglob("*"))
+                if path.is_file()
+            }
+            commits = sorted({path.name for path in (folder / "snapshots").glob("*")} | set(references))
+        except OSError as error:
+            yield {"repo": repo, "state": "corrupt", "problem": str(error)}
+            continue
+        if not commits:
+            yield {"repo": repo, "state": "incomplete", "problem": "nothing has been downloaded"}
+        for commit in commits:
+            entry: dict[str, Any] = {"repo": repo, "revision": references.get(commit, commit), "commit": commit}
+            files = [path for _, path in _snapshot_files(folder / "snapshots" / commit)]
+            entry["files"] = len(files)
+            entry["bytes"] = sum(path.stat().st_size for path in files if path.exists())
+            entry["path"] = str(folder / "snapshots" / commit)
+            try:
+                check(folder, commit)
+                entry |= {"state": "ready", "problem": None}
+            except RunnerError as error:
+                entry |= {"state": "corrupt", "problem": error.message}
+            yield entry
+
+
+def _repair(folder: str) -> str:
+    if not folder.startswith("models--"):
+        return "Copy the model again."
+    repo = folder.removeprefix("models--").replace("--", "/", 1)
+    return (
+        f"In a cluster the operator repairs it; by hand: `transcription-runner models download {repo}`, "
+        f"or remove the folder {folder} and start again."
+    )

@@ -1,0 +1,255 @@
+"""`transcription-runner`: the command, and the entry point of the pods."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from transcription_runner import arguments, cache, certificates, receipt
+from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
+from transcription_runner.job import Job, internal, print_segments
+from transcription_runner.languages import LANGUAGES
+from transcription_runner.names import folder_name, parse_model
+from transcription_runner.prepare import prepare_folder
+from transcription_runner.redact import scrub
+from transcription_runner.report import Reporter
+
+_log = logging.getLogger("transcription_runner")
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        """Remember the signal's number."""
+        super().__init__(number)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell tells it."""
+        return 128 + self.number
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (sysexits; docs/contracts.md). Always leaves a receipt in a pod."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _configure_logging()
+    threads_left = False
+    try:
+        with _signals():
+            code, threads_left = _dispatch(words)
+    except SystemExit as error:  # argparse's --help and --version
+        code = error.code if isinstance(error.code, int) else 0
+    except RunnerError as error:
+        code = _fail(error)
+    except Stopped as stopped:
+        code = stopped.exit_code
+        _stopped(stopped)
+    except BaseException as error:  # noqa: BLE001  # the last resort: whatever it is becomes a receipt and 70
+        code = 130 if isinstance(error, KeyboardInterrupt) else _unforeseen(error)
+    if argv is None and (threads_left or code not in (0,)):
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> None:
+    """End at once: Python's own end would wait for, or crash on, a thread that is loading a model."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    logging.shutdown()
+    certificates.remove_joined()
+    os._exit(code)
+
+
+def _dispatch(words: list[str]) -> tuple[int, bool]:
+    """The exit code, and whether a thread may still be running."""
+    if words[:1] == ["prepare-folder"]:
+        prepare_folder(arguments.folder_parser().parse_args(words[1:]).folder)
+        return 0, False
+    if words[:1] == ["models"]:
+        return _models(words[1:]), False
+    return _transcribe(words)
+
+
+def _transcribe(words: list[str]) -> tuple[int, bool]:
+    parsed = arguments.transcription_parser().parse_args(words)
+    warnings: list[str] = []
+    settings = arguments.settings(parsed, warn=warnings)
+    files = arguments.files(parsed.audio, parsed.output_name)
+    for warning in warnings:
+        _log.warning("%s", warning)
+    certificates.install()
+    reporter = Reporter.from_environment()
+    job = Job(settings, reporter=reporter)
+    verbose = parsed.verbose if parsed.verbose is not None else not job.in_pod
+    failed: RunnerError | None = None
+    last: dict[str, Any] = {}
+    try:
+        for file in files:
+            try:
+                last = job.run(file)
+            except RunnerError as error:
+                failed = failed or error
+                _tell(error)
+                if _concerns_all(error) or len(files) == 1:
+                    break
+                _log.error("%s is skipped", file.source.shown)
+            else:
+                if verbose:
+                    _print(job, parsed.language is None)
+    finally:
+        if reporter is not None:
+            reporter.stop()
+    if failed is not None:
+        receipt.write(receipt.failure(failed))
+        return failed.exit_code, job.loader.busy
+    receipt.write(last)
+    return 0, job.loader.busy
+
+
+def _concerns_all(error: RunnerError) -> bool:
+    """Whether the next file would meet it as well."""
+    return isinstance(error, (ModelMissing, CorruptModelCache, Usage))
+
+
+def _print(job: Job, detected: bool) -> None:
+    result = job.last_result
+    if result is None:
+        return
+    language = str(result.get("language"))
+    if detected:
+        print(f"Detected language: {LANGUAGES.get(language, language).title()}")
+    print_segments(result)
+
+
+def _models(words: list[str]) -> int:
+    parsed = arguments.models_parser().parse_args(words)
+    roots = arguments.roots(parsed.model_dir)
+    if parsed.command == "list":
+        return _list(roots if parsed.model_dir is None else roots[:1], as_json=parsed.json)
+    model = parse_model(parsed.repo, revision=parsed.revision)
+    if model.repo is None:
+        raise Usage(f"{parsed.repo} is a path, not a repository.", hint="Give OWNER/REPO or a short name.")
+    if parsed.command == "verify":
+        return _verify(model.repo, model.revision, roots, as_json=parsed.json)
+    certificates.install()
+    # Folders and files must be readable by other users, whatever this one's habits (docs/contracts.md: 755).
+    os.umask(0o022)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from transcription_runner.download import download_model
+
+    found = download_model(model.repo, model.revision, roots[0], refresh=parsed.refresh)
+    value = found.receipt()
+    receipt.write(value)
+    print(json.dumps(value) if parsed.json else f"{found.repo}@{found.revision} is ready: {found.path}")
+    return 0
+
+
+def _list(roots: list[Path], *, as_json: bool) -> int:
+    models = [entry for root in dict.fromkeys(roots) if root.is_dir() for entry in cache.entries(root)]
+    if as_json:
+        print(json.dumps(models))
+        return 0
+    for entry in models:
+        size = f"{entry.get('bytes', 0) / 1e6:.1f} MB"
+        revision = f"{entry.get('revision', '?')} ({entry.get('commit', '')[:12]})"
+        print(f"{entry['repo']}\t{revision}\t{size}\t{entry['state']}\t{entry.get('problem') or ''}".rstrip())
+    if not models:
+        print(f"no models in {', '.join(map(str, roots))}", file=sys.stderr)
+    return 0
+
+
+def _verify(repo: str, revision: str, roots: list[Path], *, as_json: bool) -> int:
+    for root in roots:
+        folder = root / folder_name(repo)
+        commit = cache.resolve(folder, revision)
+        if commit is None:
+            continue
+        problems = cache.verify(folder, commit)
+        if as_json:
+            print(json.dumps({"repo": repo, "revision": revision, "commit": commit, "problems": problems}))
+        if problems:
+            raise CorruptModelCache(
+                f"{repo}@{revision} in {root} is corrupt: {'; '.join(problems)}.",
+                hint=f"`transcription-runner models download {repo} --model_dir {root}` repairs it.",
+            )
+        if not as_json:
+            print(f"{repo}@{revision} (commit {commit}) agrees with its hashes")
+        return 0
+    raise ModelMissing(f"{repo}@{revision} is not in {', '.join(map(str, roots))}.", hint="Download it first.")
+
+
+def _fail(error: RunnerError) -> int:
+    _tell(error)
+    receipt.write(receipt.failure(error))
+    return error.exit_code
+
+
+def _tell(error: RunnerError) -> None:
+    _log.error("%s%s", error.message, f"\n{error.hint}" if error.hint else "")
+
+
+def _unforeseen(error: BaseException) -> int:
+    _log.error("unforeseen error", exc_info=error)
+    explained = internal(error)
+    receipt.write(receipt.failure(explained))
+    _tell(explained)
+    return explained.exit_code
+
+
+def _stopped(stopped: Stopped) -> None:
+    name = signal.Signals(stopped.number).name
+    error = Temporary(f"Stopped by {name} before the transcript was finished.", hint="The next attempt begins again.")
+    _log.warning("%s", error.message)
+    receipt.write(receipt.failure(error))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+    """Let SIGTERM (a pod's end) raise Stopped, once; a second one ends the process as it would have."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise Stopped(number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not in the main thread: somebody else's process
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Formatter(logging.Formatter):
+    """Whatever a message holds, no secret of a URL is shown."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format and redact."""
+        return scrub(super().format(record))
+
+
+def _configure_logging() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    plain = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(levelname)s %(message)s"
+    handler.setFormatter(_Formatter(plain, "%Y-%m-%dT%H:%M:%S%z"))
+    _log.handlers[:] = [handler]
+    _log.setLevel(logging.INFO)
+    _log.propagate = False
+    logging.captureWarnings(True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

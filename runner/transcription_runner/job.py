@@ -1,0 +1,395 @@
+"""One file after another: fetch, load, transcribe, durable copy, delivery, receipt (DESIGN §3).
+
+With TRANSCRIPTION_JOB each step is reported to the resource; without it, this is the plain command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from transcription_runner import cache
+from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError
+from transcription_runner.names import ModelName
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
+from transcription_runner.progress import Line, Meter, human_bytes, human_seconds
+from transcription_runner.receipt import VERSION, digest
+from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
+from transcription_runner.sources import Source, check_local, fetched
+from transcription_runner.writers import Layout, render, timestamp
+
+if TYPE_CHECKING:
+    from transcription_runner.transcribe import Progress
+
+_RECEIPT_TEXT = 500
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What holds for every file of one call."""
+
+    model: ModelName
+    roots: Sequence[Path]
+    options: TranscribeOptions
+    layout: Layout
+    formats: Sequence[str]
+    output_dir: Path
+    output: str | None = None
+    device: str = "auto"
+    compute_type: str = "auto"
+    threads: int | None = None
+    engine: str = "transformers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file to transcribe, and what its transcript is called."""
+
+    source: Source
+    name: str
+
+
+class Loader:
+    """Finds the model at once, and loads it in a thread of its own while the audio is fetched."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Prepare; `start` begins."""
+        self._settings = settings
+        self._done = threading.Event()
+        self._result: tuple[Any, Callable[..., dict[str, Any]]] | None = None
+        self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._found: cache.CachedModel | None = None
+        self.seconds = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether its thread still runs: the process must then be left without Python's own clean-up."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def model(self) -> cache.CachedModel | None:
+        """The model found, once it is."""
+        return self._found
+
+    def start(self) -> None:
+        """Begin, if that has not been done. Raises what a quick look at the cache finds wrong."""
+        if self._thread is not None:
+            return
+        settings = self._settings
+        self._found = cache.find(settings.model, list(settings.roots))
+        if self._found is None and cache.offline():
+            raise cache.missing(settings.model, list(settings.roots))
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> tuple[Any, Callable[..., dict[str, Any]]]:
+        """The engine, and the function that transcribes with it. Raises whatever went wrong while loading."""
+        # An Event with a timeout lets SIGTERM in, which a join without one would hold back.
+        while not self._done.wait(0.5):
+            pass
+        if self._error is not None:
+            raise self._error
+        return cast("tuple[Any, Callable[..., dict[str, Any]]]", self._result)
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        try:
+            self._result = self._load()
+        except BaseException as error:  # noqa: BLE001  # raised again in wait()
+            self._error = error
+        finally:
+            self.seconds = time.monotonic() - started
+            self._done.set()
+
+    def _load(self) -> tuple[Any, Callable[..., dict[str, Any]]]:
+        settings = self._settings
+        if self._found is None:
+            from transcription_runner.download import download_model
+
+            brought = download_model(cast(str, settings.model.repo), settings.model.revision, settings.roots[0])
+            self._found = cache.CachedModel(
+                path=brought.path,
+                shown=settings.model.shown,
+                repo=brought.repo,
+                revision=brought.revision,
+                commit=brought.commit,
+            )
+        _log.info("loading %s from %s", self._found.shown, self._found.path)
+        engine, transcribe = _engine(settings, self._found.path)
+        _log.info("model %s, device %s", self._found.shown, device_of(engine))
+        return engine, transcribe
+
+
+def _engine(settings: Settings, path: Path) -> tuple[Any, Callable[..., dict[str, Any]]]:
+    how: dict[str, Any] = {
+        "device": settings.device,
+        "compute_type": settings.compute_type,
+        "threads": settings.threads,
+    }
+    if settings.engine == "openai-whisper":
+        from transcription_runner import openai_engine as roll_back
+
+        return roll_back.load_engine(path, **how), roll_back.transcribe
+    from transcription_runner.engine import load_engine
+    from transcription_runner.transcribe import transcribe
+
+    return load_engine(path, **how), transcribe
+
+
+def device_of(engine: object) -> str:
+    """The device that an engine really runs on."""
+    return str(getattr(engine, "device", "unknown"))
+
+
+class Job:
+    """All files of one call, one after another, with one model."""
+
+    def __init__(
+        self, settings: Settings, *, reporter: Reporter | None = None, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        """Prepare to run files with these settings, reporting to `reporter`."""
+        self._settings = settings
+        self._reporter = reporter
+        self._environ = environ
+        self.loader = Loader(settings)
+        self.last_result: Mapping[str, Any] | None = None
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether this is a TranscriptionJob's attempt: its result is written once."""
+        return bool(self._environ.get("TRANSCRIPTION_JOB"))
+
+    def run(self, file: File) -> dict[str, Any]:
+        """Transcribe one file and return its receipt. Raises RunnerError."""
+        started = time.monotonic()
+        settings = self._settings
+        copy = DurableCopy(settings.output_dir, file.name)
+        if file.source.text != "-" and not file.source.is_url:
+            check_local(file.source.path)
+        fingerprint = self._fingerprint(file.source) if self.in_pod else None
+        durable = copy.find(fingerprint) if fingerprint else None
+        timings: dict[str, float] = {}
+        if durable is not None:
+            _log.info("%s was written by an earlier attempt: delivering that", durable.path)
+        else:
+            check_writable(settings.output_dir)
+            result, facts, timings = self._transcribe(file.source)
+            if self.in_pod or "json" in settings.formats:
+                durable = copy.write(result, facts, fingerprint=fingerprint)
+            else:
+                durable = Durable(path=copy.json_path, data=render(result, "json"), result=result, facts=facts)
+        return self._finish(copy, durable, timings, started)
+
+    def _transcribe(self, source: Source) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+        """Whisper's JSON, the facts for the receipt, and the times taken."""
+        self.loader.start()
+        timings: dict[str, float] = {}
+        begun = time.monotonic()
+        self._tell(f"fetching {source.shown}")
+        meter = Meter(None, what=source.shown)
+        with fetched(source, on_progress=meter.at) as audio:
+            timings["fetch"] = time.monotonic() - begun
+            meter.finish()
+            _log.info("%s: %s", source.shown, human_bytes(audio.stat().st_size))
+            self._tell("loading the model")
+            engine, transcribe = self.loader.wait()
+            timings["load"] = self.loader.seconds
+            model = cast(cache.CachedModel, self.loader.model)
+            begun = time.monotonic()
+            watch = Watch(source.shown, self._reporter)
+            try:
+                result = transcribe(engine, audio, self._settings.options, on_progress=watch)
+            except RunnerError as error:
+                raise named(error, audio, source) from error
+            except MemoryError as error:
+                raise out_of_memory(error) from error
+            except RuntimeError as error:
+                if "out of memory" in str(error).lower():
+                    raise out_of_memory(error) from error
+                raise
+            finally:
+                watch.close()
+            timings["transcribe"] = time.monotonic() - begun
+        duration = watch.duration
+        if not duration and result["segments"]:
+            duration = float(result["segments"][-1]["end"])
+        speed = duration / timings["transcribe"] if timings["transcribe"] > 0 else 0.0
+        _log.info(
+            "%s: %s of audio in %.1f s (%.1f times real time), language %s, %d segments",
+            source.shown,
+            human_seconds(duration),
+            timings["transcribe"],
+            speed,
+            result.get("language"),
+            len(result["segments"]),
+        )
+        facts = {
+            "duration": round(duration, 3),
+            "speed": round(speed, 3),
+            "model": model.shown,
+            "commit": model.commit,
+            "device": device_of(engine),
+        }
+        return result, facts, timings
+
+    def _finish(self, copy: DurableCopy, durable: Durable, timings: dict[str, float], started: float) -> dict[str, Any]:
+        """Everything after the durable JSON: other formats, the user's output, the resource's status, the receipt."""
+        settings = self._settings
+        self.last_result = durable.result
+        others = [name for name in settings.formats if name != "json"]
+        copy.write_formats(durable.result, others, settings.layout)
+        url = None
+        if settings.output is not None:
+            files = {f"{copy.name}.json": durable.data} if "json" in settings.formats else {}
+            for name in others:
+                files[f"{copy.name}.{name}"] = render(durable.result, name, settings.layout)
+            addresses = deliver(settings.output, files)
+            url = addresses.get(f"{copy.name}.json") or next(iter(addresses.values()), None)
+            _log.info("copied to %s", ", ".join(addresses.values()))
+        duration, speed = float(durable.facts.get("duration") or 0), float(durable.facts.get("speed") or 0)
+        delivered = False
+        if self._reporter is not None:
+            delivery = self._reporter.result(durable.result, duration=duration, speed=speed)
+            delivered, value_digest = delivery.delivered, delivery.digest
+        else:
+            value_digest = digest(inline(durable.result, DEFAULT_INLINE_LIMIT)[0])
+        timings["total"] = time.monotonic() - started
+        return {
+            "version": VERSION,
+            "result": {
+                "path": self._shown_path(durable.path),
+                "url": url,
+                "sha256": durable.sha256,
+                "bytes": len(durable.data),
+                "digest": value_digest,
+            },
+            "text": str(durable.result.get("text", ""))[:_RECEIPT_TEXT],
+            "language": durable.result.get("language"),
+            "duration": duration,
+            "segments": len(durable.result.get("segments", [])),
+            "delivered": delivered,
+            "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
+            "model": durable.facts.get("model"),
+            "device": durable.facts.get("device"),
+            "version_runner": runner_version(),
+        }
+
+    def _shown_path(self, path: Path) -> str:
+        """In a pod the path on the shared volume, which the operator knows; else the path here."""
+        job = self._environ.get("TRANSCRIPTION_JOB")
+        return f"transcripts/{job}/{path.name}" if job else str(path)
+
+    def _fingerprint(self, source: Source) -> str:
+        """What makes two attempts attempts at the same thing.
+
+        A resource that is deleted and made anew under its name shares the folder, and must not get the old transcript:
+        the pod's name, which begins with its Job's, tells them apart.
+        """
+        series = self._environ.get("TRANSCRIPTION_JOB_UID") or self._environ.get("HOSTNAME", "").rpartition("-")[0]
+        settings = self._settings
+        described: dict[str, Any] = {
+            "job": self._environ.get("TRANSCRIPTION_JOB"),
+            "series": series,
+            "source": source.text,
+            "model": settings.model.shown,
+            "engine": settings.engine,
+            "options": dataclasses.asdict(settings.options),
+        }
+        if source.text != "-" and not source.is_url:
+            status = source.path.stat()
+            described["file"] = [status.st_size, status.st_mtime_ns]
+        return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _tell(self, message: str) -> None:
+        if self._reporter is not None:
+            self._reporter.progress(processed=0, total=None, speed=None, message=message)
+
+
+class Watch:
+    """Takes the transcription's progress and shows it: on the terminal, in the log, in the resource."""
+
+    def __init__(self, shown: str, reporter: Reporter | None) -> None:
+        """Watch the source called `shown`."""
+        self._shown = shown
+        self._reporter = reporter
+        self._line = Line(every=15.0)
+        self.duration = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Called by the transcription with seconds of audio done and in all, and the speed (times real time)."""
+        processed, total, speed = progress.processed_seconds, progress.total_seconds, progress.speed
+        self.duration = max(self.duration, total or processed or 0.0)
+        left = human_seconds((total - processed) / speed) if total and speed else None
+        text = f"{human_seconds(processed)} of {human_seconds(total)}" if total else human_seconds(processed)
+        if speed:
+            text += f", {speed:.1f} times real time"
+        if left is not None:
+            text += f", {left} left"
+        if self._line.due:
+            self._line.show(f"{self._shown}: {text}")
+        if self._reporter is not None:
+            self._reporter.progress(processed=processed, total=total, speed=speed, message=text)
+
+    def close(self) -> None:
+        """Take the line off the terminal."""
+        self._line.clear()
+
+
+def named(error: RunnerError, path: Path, source: Source) -> RunnerError:
+    """The same error, naming the source that the user gave and not the file it was fetched into."""
+    text = error.message
+    for spelling in (str(path), path.name if source.is_url or source.text == "-" else str(path)):
+        text = text.replace(spelling, source.shown)
+    if source.shown not in text and isinstance(error, BadAudio):
+        text = f"{source.shown}: {text}"
+    error.message = text
+    error.args = (text,)
+    return error
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory:
+    """The device's or the container's memory was not enough."""
+    return OutOfMemory(
+        f"Out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
+        hint="Use a smaller --batch_size or model, or give the pod more memory (spec.resources).",
+    )
+
+
+def internal(error: BaseException) -> Internal:
+    """An error that nobody foresaw."""
+    detail = str(error).splitlines()[0] if str(error) else ""
+    return Internal(
+        f"{type(error).__name__}: {detail}".rstrip(": "),
+        hint="This is a defect of the runner: its log has the traceback. Please report it.",
+    )
+
+
+def print_segments(result: Mapping[str, Any]) -> None:
+    """On standard output, what openai-whisper prints of a transcript."""
+    for segment in result["segments"]:
+        print(f"[{timestamp(segment['start'])} --> {timestamp(segment['end'])}] {segment['text']}")
+    sys.stdout.flush()
+
+
+def runner_version() -> str:
+    """This distribution's version."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("transcription-operator")
+    except metadata.PackageNotFoundError:
+        return "unknown"
