@@ -46,6 +46,7 @@ def go_modules() -> tuple[GoModule, ...]:
     """Every Go module that is built, smallest first so that its mistakes show early."""
     tools = HERE / "tools"
     return (
+        GoModule(tools / "pause", {"pause": "pause"}, packages=(".",)),
         GoModule(tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
         GoModule(tools / "versitygw", {"versitygw": "versitygw"}),
         GoModule(
@@ -97,6 +98,4 @@ DEBIAN_PACKAGES = (
     DebianPackage("buildah", "buildah", "builds the container images"),
     DebianPackage("debootstrap", "debootstrap", "the images' base"),
     DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
-    DebianPackage("gcc", "gcc", "compiles the pause program"),
-    DebianPackage("libc6-dev", "/usr/include/stdlib.h", "compiles the pause program"),
 )

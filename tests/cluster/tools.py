@@ -24,12 +24,14 @@ class Tools:
 
     bin: Path
 
-    def __getattr__(self, name: str) -> Path:
-        """`tools.kube_apiserver` is the path of kube-apiserver."""
-        program = self.bin / name.replace("_", "-")
-        if name.startswith("__") or not program.exists():
-            raise AttributeError(name)
-        return program
+    def path(self, name: str) -> Path:
+        """One program."""
+        return self.bin / name
+
+
+def binary(name: str) -> Path:
+    """The path of one program, built first where it is not there yet."""
+    return ensure().path(name)
 
 
 def tools_folder() -> Path:
