@@ -1,0 +1,107 @@
+"""kopf's part: watch, and turn events into keys. Nothing is ever written to an object by kopf."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import kopf
+from kubernetes.client import Configuration
+
+from transcription_operator import names
+from transcription_operator.api import load_configuration
+from transcription_operator.health import Health
+from transcription_operator.queue import WorkQueue
+from transcription_operator.reconcile import Key, Waiters
+from transcription_operator.sweeper import UNFINISHED
+
+MANAGED = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
+
+
+def job_of(meta: Mapping[str, Any]) -> Key | None:
+    """Which TranscriptionJob a Job or a pod belongs to."""
+    name = (meta.get("annotations") or {}).get(names.ANNOTATION_JOB)
+    return Key(meta["namespace"], name) if name else None
+
+
+def download_of(meta: Mapping[str, Any]) -> str | None:
+    """Which download Job a Job, or a pod of one, stands for, as `namespace/name`."""
+    labels = meta.get("labels") or {}
+    if labels.get(names.LABEL_COMPONENT) != "download":
+        return None
+    job = labels.get("batch.kubernetes.io/job-name") or meta["name"]
+    return f"{meta['namespace']}/{job}"
+
+
+def connection(configuration: Configuration) -> kopf.ConnectionInfo:
+    """kopf's credentials out of the client's, so that both reach the same server as the same user."""
+    header = configuration.get_api_key_with_prefix("BearerToken") or configuration.get_api_key_with_prefix(
+        "authorization"
+    )
+    scheme, _, token = header.rpartition(" ") if header else ("", "", "")
+    return kopf.ConnectionInfo(
+        server=configuration.host,
+        ca_path=configuration.ssl_ca_cert,
+        insecure=not configuration.verify_ssl,
+        scheme=scheme.capitalize() or None,
+        token=token or None,
+        certificate_path=configuration.cert_file,
+        private_key_path=configuration.key_file,
+    )
+
+
+def build(
+    *, queue: WorkQueue[Key], waiters: Waiters, operator_namespace: str, health: Health, kubeconfig: str | None = None
+) -> kopf.OperatorRegistry:
+    """All handlers, in a registry of their own."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.login(registry=registry, retries=10, backoff=2.0)
+    def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
+        return connection(load_configuration(kubeconfig))
+
+    @kopf.on.startup(registry=registry)
+    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN401
+        configure(settings)
+        health.beat_in_loop()
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
+    async def on_resource(type: str | None, meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        # Out of the watch is "deleted" too: whatever it is, there is nothing more to do.
+        if type != "DELETED":
+            queue.add(Key(meta["namespace"], meta["name"]))
+
+    def enqueue(meta: Mapping[str, Any]) -> None:
+        key = job_of(meta)
+        if key is not None:
+            queue.add(key)
+        elif meta.get("namespace") == operator_namespace and (download := download_of(meta)):
+            for waiting in waiters.of(download):
+                queue.add(waiting)
+
+    @kopf.on.event("batch", "v1", "jobs", registry=registry)
+    async def on_job(meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        enqueue(meta)
+
+    @kopf.on.event("", "v1", "pods", registry=registry)
+    async def on_pod(meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+        enqueue(meta)
+
+    return registry
+
+
+def configure(settings: kopf.OperatorSettings) -> None:
+    """kopf as a mere watcher."""
+    settings.posting.enabled = False
+    # The CRD is there before kopf starts (cli.py waits for it), so there is nothing to discover later.
+    settings.scanning.disabled = True
+    settings.watching.label_selectors[names.GROUP, names.VERSION, names.PLURAL] = UNFINISHED
+    settings.watching.label_selectors["batch", "v1", "jobs"] = MANAGED
+    settings.watching.label_selectors["", "v1", "pods"] = MANAGED
+    settings.watching.chunk_size = 500
+    settings.watching.server_timeout = 300
+    settings.watching.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.process.ultimate_exiting_timeout = 60
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)

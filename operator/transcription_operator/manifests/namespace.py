@@ -1,0 +1,95 @@
+"""What a namespace needs before a runner can run in it."""
+
+from __future__ import annotations
+
+import copy
+
+from transcription_operator import names
+from transcription_operator.manifests import Manifest
+from transcription_operator.settings import Settings
+
+
+def _metadata(name: str, namespace: str | None, component: str) -> Manifest:
+    metadata: Manifest = {"name": name, "labels": names.labels("transcription-namespace", component)}
+    if namespace:
+        metadata["namespace"] = namespace
+    return metadata
+
+
+def service_account(namespace: str) -> Manifest:
+    """The runners' identity: may report results, nothing else."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(names.SERVICE_ACCOUNT, namespace, "access"),
+        "automountServiceAccountToken": False,
+    }
+
+
+def role_binding(namespace: str) -> Manifest:
+    """Ties the ServiceAccount to the chart's ClusterRole, in this namespace alone."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": _metadata(names.ROLE_BINDING, namespace, "access"),
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": names.CLUSTER_ROLE,
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": names.SERVICE_ACCOUNT, "namespace": namespace}],
+    }
+
+
+def ca_config_map(namespace: str, settings: Settings) -> Manifest:
+    """Further certificate authorities."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": _metadata(names.CA_CONFIG_MAP, namespace, "access"),
+        "data": {names.CA_KEY: settings.runner.ca_bundle},
+    }
+
+
+def cache_volume(namespace: str, settings: Settings) -> Manifest:
+    """The shared volume as this namespace's PersistentVolume, reserved for its claim; the data outlives it."""
+    spec: Manifest = {
+        **copy.deepcopy(dict(settings.cache.volume)),
+        "capacity": {"storage": settings.cache.size},
+        "accessModes": list(settings.cache.access_modes),
+        "persistentVolumeReclaimPolicy": "Retain",
+        "storageClassName": "",
+        "volumeMode": "Filesystem",
+        "claimRef": {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "name": names.CACHE_CLAIM,
+            "namespace": namespace,
+        },
+    }
+    if settings.cache.mount_options:
+        spec["mountOptions"] = list(settings.cache.mount_options)
+    if settings.cache.node_affinity:
+        spec["nodeAffinity"] = copy.deepcopy(dict(settings.cache.node_affinity))
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": _metadata(names.cache_volume_name(namespace), None, "cache"),
+        "spec": spec,
+    }
+
+
+def cache_claim(namespace: str, settings: Settings) -> Manifest:
+    """The claim that runner pods name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": _metadata(names.CACHE_CLAIM, namespace, "cache"),
+        "spec": {
+            "accessModes": list(settings.cache.access_modes),
+            "resources": {"requests": {"storage": settings.cache.size}},
+            "storageClassName": "",
+            "volumeName": names.cache_volume_name(namespace),
+            "volumeMode": "Filesystem",
+        },
+    }

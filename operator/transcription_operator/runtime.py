@@ -1,0 +1,82 @@
+"""Puts the parts together and runs them until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+
+import kopf
+
+from transcription_operator import api as k8s
+from transcription_operator import handlers, health
+from transcription_operator.api import Api, ApiError, load_configuration
+from transcription_operator.queue import WorkQueue
+from transcription_operator.reconcile import Key, Reconciler
+from transcription_operator.settings import Settings
+from transcription_operator.sweeper import Sweeper
+from transcription_operator.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How this process runs, as opposed to what it does."""
+
+    kubeconfig: str | None = None
+    health_port: int = 8080
+    workers: int = 4
+    sweep_interval: float = 120.0
+
+
+def wait_for_crd(api: Api, stop: threading.Event) -> bool:
+    """Wait until the API server answers and knows TranscriptionJobs; False if told to stop before."""
+    said = ""
+    while not stop.is_set():
+        try:
+            if api.serves(k8s.TRANSCRIPTION_JOBS):
+                return True
+            trouble = "the API server does not serve TranscriptionJobs yet: install the CRDs"
+        except ApiError as error:
+            trouble = str(error)
+        if trouble != said:
+            _log.warning("waiting: %s", trouble)
+            said = trouble
+        stop.wait(1.0)
+    return False
+
+
+def run(settings: Settings, options: Options, stop: threading.Event | None = None) -> None:
+    """Run until a signal, or until `stop` is set."""
+    stop = stop or threading.Event()
+    state = health.Health()
+    server = health.serve(state, options.health_port)
+    api = Api(load_configuration(options.kubeconfig), threads=options.workers + 2)
+    api.on_contact = state.contact
+    queue: WorkQueue[Key] = WorkQueue()
+    reconciler = Reconciler(api, settings)
+    workers = Workers(queue, reconciler, options.workers)
+    sweeper = Sweeper(api, queue, interval=options.sweep_interval)
+    try:
+        if not wait_for_crd(api, stop):
+            return
+        workers.start()
+        sweeper.start()
+        state.watch("worker threads are dead", lambda: workers.alive)
+        state.watch("sweeper thread is dead", lambda: sweeper.alive)
+        registry = handlers.build(
+            queue=queue,
+            waiters=reconciler.waiters,
+            operator_namespace=settings.namespace,
+            health=state,
+            kubeconfig=options.kubeconfig,
+        )
+        _log.info("operator of namespace %s started", settings.namespace)
+        asyncio.run(kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop))
+    finally:
+        sweeper.stop()
+        workers.stop()
+        server.shutdown()
+        _log.info("operator stopped")
