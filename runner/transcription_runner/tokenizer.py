@@ -45,7 +45,9 @@ class Tokenizer:
             self.sot_prev: int = vocabulary["<|startofprev|>"]
             self.no_timestamps: int = vocabulary["<|notimestamps|>"]
         except KeyError as missing:
-            raise errors.CorruptModelCache(f"the model's tokenizer has no token {missing}: is this a Whisper model?") from None
+            raise errors.CorruptModelCache(
+                f"the model's tokenizer has no token {missing}: is this a Whisper model?"
+            ) from None
         self.no_speech: int | None = vocabulary.get("<|nospeech|>", vocabulary.get("<|nocaptions|>"))
         self.timestamp_begin = self.no_timestamps + 1
         for index in range(1501):

@@ -1,0 +1,241 @@
+"""A loaded model: encodes, decodes, detects and aligns windows on one device."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from transcription_runner import errors
+from transcription_runner.alignment import Text, align
+from transcription_runner.decoding import Method, Session
+from transcription_runner.mel import LogMel
+from transcription_runner.network import Network
+from transcription_runner.tokenizer import Tokenizer
+from transcription_runner.windows import WordTiming
+
+_log = logging.getLogger(__name__)
+
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Engine:
+    """One model on one device. Use load_engine to make one."""
+
+    def __init__(self, network: Network, tokenizer: Tokenizer, alignment_heads: Sequence[tuple[int, int]]) -> None:
+        """Put the parts together."""
+        self.network = network
+        self.tokenizer = tokenizer
+        self.alignment_heads = tuple(alignment_heads)
+        self.mel = LogMel(network.config.num_mel_bins, network.device)
+
+    @property
+    def device(self) -> str:
+        """`cuda` or `cpu`: where it runs."""
+        return self.network.device.type
+
+    @property
+    def multilingual(self) -> bool:
+        """Whether it knows more than one language."""
+        return self.tokenizer.multilingual
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of earlier text that a window can take: 223."""
+        most: int = self.network.config.max_target_positions
+        return most // 2 - 1
+
+    def encode(self, mel: Tensor) -> Tensor:
+        """mel: (n, bands, 3000). Returns the encoder's output, (n, 1500, d)."""
+        with memory_errors():
+            return self.network.encode(mel)
+
+    def detect(self, features: Tensor, languages: Sequence[str] = ()) -> list[dict[str, float]]:
+        """The probability of each language, or of those given, for each of features (n, 1500, d)."""
+        tokens = self.tokenizer.language_tokens
+        codes = [code for code in tokens if not languages or code in languages]
+        if not codes:
+            raise errors.Usage(f"this model knows none of the languages {', '.join(languages)}")
+        with memory_errors():
+            logits = self.network.first_logits(features, self.tokenizer.sot)
+        chosen = logits[:, [tokens[code] for code in codes]].softmax(-1).tolist()
+        return [dict(zip(codes, row, strict=True)) for row in chosen]
+
+    def align(self, features: Tensor, texts: Sequence[Text]) -> list[list[WordTiming]]:
+        """The words of each text and their times in seconds of its window. features: (n, 1500, d) for n texts."""
+        with memory_errors():
+            return align(self.network, self.tokenizer, self.alignment_heads, features, texts)
+
+    def session(self, method: Method, capacity: int) -> Session[Any]:
+        """A batch of up to `capacity` windows to be decoded by one method."""
+        with memory_errors():
+            return Session(self.network, self.tokenizer, method, capacity)
+
+
+def load_engine(
+    path: Path,
+    *,
+    device: Literal["auto", "cuda", "cpu"] = "auto",
+    compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    threads: int | None = None,
+) -> Engine:
+    """Load the model in a folder as the Hub lays it out. Nothing is fetched.
+
+    device: `auto` takes CUDA where there is one; `cuda` without any falls back to the CPU with a warning.
+    compute_type: `auto` is float16 on CUDA and float32 on the CPU.
+    threads: processor threads; None for all that this process may use.
+    Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory.
+    """
+    where = _device(device)
+    dtype = _DTYPES[compute_type] if compute_type != "auto" else _best_dtype(where)
+    if threads or where.type == "cpu":
+        torch.set_num_threads(threads or available_cpus())
+    if not path.is_dir():
+        raise errors.ModelMissing(f"{path}: there is no model here")
+    config = _config(path)
+    with memory_errors():
+        network = Network(_model(path, config, dtype, where), dtype, where)
+    multilingual = config.vocab_size >= 51865
+    tokenizer = Tokenizer.load(path, multilingual=multilingual)
+    return Engine(network, tokenizer, _alignment_heads(path, config))
+
+
+def available_cpus() -> int:
+    """Processors that this process may use: its affinity, and its cgroup's share."""
+    count = len(os.sched_getaffinity(0))
+    for quota_file, period_file in (
+        (Path("/sys/fs/cgroup/cpu.max"), None),
+        (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            words = quota_file.read_text().split()
+            period = int(period_file.read_text()) if period_file else int(words[1])
+            if words[0] != "max" and int(words[0]) > 0:
+                count = min(count, max(1, math.ceil(int(words[0]) / period)))
+    return count
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn torch's complaints about memory into errors.OutOfMemory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise errors.OutOfMemory(
+            f"the GPU's memory is not enough: {_first_line(error)}",
+            hint="Use a smaller model or batch, or a GPU with more memory.",
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise errors.OutOfMemory(
+                f"memory is not enough: {_first_line(error)}", hint="Raise the container's memory limit."
+            ) from error
+        raise
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or ["out of memory"])[0]
+
+
+def _device(device: str) -> torch.device:
+    if device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if device == "cuda":
+        _log.warning("there is no CUDA device here: running on the CPU")
+    return torch.device("cpu")
+
+
+def _best_dtype(device: torch.device) -> torch.dtype:
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def _config(path: Path) -> Any:
+    from transformers.models.whisper.configuration_whisper import WhisperConfig
+
+    values = _json(path / "config.json")
+    if values.get("model_type") != "whisper":
+        raise errors.Usage(
+            f"{path.name}: a model of type {values.get('model_type')}, not Whisper",
+            hint="Name a Whisper model: openai/whisper-large-v3, or one fine-tuned from it.",
+        )
+    try:
+        return WhisperConfig.from_dict(values)
+    except Exception as error:
+        raise errors.CorruptModelCache(f"{path / 'config.json'} is not a Whisper model's: {error}") from error
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        raise errors.CorruptModelCache(f"{file} is missing") from None
+    except PermissionError:
+        raise errors.PermissionDenied(f"{file}: this user may not read it") from None
+    except (OSError, ValueError) as error:
+        raise errors.CorruptModelCache(f"{file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise errors.CorruptModelCache(f"{file} holds no JSON object")
+    return values
+
+
+def _model(path: Path, config: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
+
+    config._attn_implementation = "sdpa"
+    with torch.device("meta"):
+        model = WhisperForConditionalGeneration(config)
+    weights = _weights(path, device)
+    weights.setdefault("proj_out.weight", weights.get("model.decoder.embed_tokens.weight", torch.empty(0)))
+    wanted = model.state_dict()
+    missing = [name for name in wanted if name not in weights]
+    wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
+    if missing or wrong:
+        what = f"lack {missing[0]}" if missing else f"have {wrong[0]} in the wrong shape"
+        raise errors.CorruptModelCache(f"the weights in {path} {what} ({len(missing) + len(wrong)} such tensors)")
+    # The embedding is tied to the projection: one tensor for both, also after a change of precision.
+    state = {name: weights[name].to(dtype) for name in wanted if name != "proj_out.weight"}
+    state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"]
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """All tensors of a repository: one safetensors file, several with an index, or torch's own format."""
+    try:
+        if (path / "model.safetensors").exists():
+            return load_file(path / "model.safetensors", device=str(device))
+        if (path / "model.safetensors.index.json").exists():
+            names = sorted(set(_json(path / "model.safetensors.index.json")["weight_map"].values()))
+            parts = [load_file(path / name, device=str(device)) for name in names]
+            return {name: tensor for part in parts for name, tensor in part.items()}
+        if (path / "pytorch_model.bin").exists():
+            held: dict[str, Tensor] = torch.load(path / "pytorch_model.bin", map_location=device, weights_only=True)
+            return held
+    except PermissionError as error:
+        raise errors.PermissionDenied(f"{path}: this user may not read the weights") from error
+    except (SafetensorError, OSError, KeyError, EOFError, ValueError) as error:
+        raise errors.CorruptModelCache(f"the weights in {path} cannot be read: {error}") from error
+    raise errors.CorruptModelCache(f"{path} holds no weights (model.safetensors)")
+
+
+def _alignment_heads(path: Path, config: Any) -> list[tuple[int, int]]:
+    """The heads that follow the audio, from generation_config.json; else all of the decoder's upper half."""
+    file = path / "generation_config.json"
+    heads = _json(file).get("alignment_heads") if file.exists() else None
+    if heads:
+        return [(int(layer), int(head)) for layer, head in heads]
+    layers, count = config.decoder_layers, config.decoder_attention_heads
+    return [(layer, head) for layer in range(layers // 2, layers) for head in range(count)]
+

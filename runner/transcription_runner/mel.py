@@ -1,0 +1,126 @@
+"""The log-mel spectrogram that Whisper was trained on, a window at a time.
+
+Its floor lies 8 (in powers of ten) below the loudest moment of the whole file, so `Loudest` finds that first, in a
+cheap pass over the stream; after it any window can be computed on its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transcription_runner.audio import SAMPLE_RATE, Samples
+
+HOP: Final = 160
+"""Samples from one frame to the next: a frame is 10 ms."""
+FRAMES_PER_SECOND: Final = SAMPLE_RATE // HOP
+WINDOW_FRAMES: Final = 3000
+"""Frames in the encoder's window of 30 s."""
+N_FFT: Final = 400
+_SILENCE: Final = 1e-10
+
+REACH: Final = N_FFT // 2
+"""Samples that a frame looks at on either side of its middle."""
+
+
+class LogMel:
+    """Computes frames for a model's number of mel bands on its device."""
+
+    def __init__(self, bands: int, device: torch.device | str = "cpu") -> None:
+        """Prepare for `bands` mel bands (80 or 128) on a torch device."""
+        self.bands = bands
+        self.device = torch.device(device)
+        self._hann = torch.hann_window(N_FFT, device=self.device)
+        self._filters = torch.from_numpy(mel_filters(bands)).to(self.device)
+
+    @torch.inference_mode()
+    def power(self, samples: torch.Tensor) -> torch.Tensor:
+        """Mel power of the frames that fit.
+
+        samples: (…, n), floats in -1 to 1, beginning REACH samples before the middle of the first frame.
+        Returns (…, bands, frames), the last of them in the middle of N_FFT whole samples.
+        """
+        spectrum = torch.stft(samples.to(self.device), N_FFT, HOP, window=self._hann, center=False, return_complex=True)
+        return self._filters @ (spectrum.abs() ** 2)
+
+    @torch.inference_mode()
+    def frames(self, samples: torch.Tensor, loudest: float) -> torch.Tensor:
+        """Log-mel frames, scaled as Whisper takes them: `power` with the floor 8 below `loudest` (see Loudest)."""
+        log = torch.clamp(self.power(samples), min=_SILENCE).log10()
+        return (torch.clamp(log, min=loudest - 8.0) + 4.0) / 4.0
+
+
+class Loudest:
+    """The largest log-mel value of a stream of samples with silence after its end."""
+
+    def __init__(self, mel: LogMel) -> None:
+        """Measure in `mel`'s bands."""
+        self._mel = mel
+        self._rest: NDArray[np.float32] | None = None
+        self._power = _SILENCE
+
+    def add(self, block: Samples) -> None:
+        """The next samples of the stream."""
+        samples = to_float(block)
+        if self._rest is None:  # the beginning is mirrored, as Whisper has it
+            samples = np.concatenate([mirror(samples), samples])
+        else:
+            samples = np.concatenate([self._rest, samples])
+        if len(samples) < N_FFT:
+            self._rest = samples
+            return
+        self._measure(samples)
+        frames = (len(samples) - N_FFT) // HOP + 1
+        self._rest = samples[frames * HOP :]
+
+    def value(self) -> float:
+        """The largest value up to here, as if the stream ended here."""
+        if self._rest is not None:
+            self._measure(np.concatenate([self._rest, np.zeros(2 * N_FFT, np.float32)]))
+        return math.log10(self._power) if self._power > _SILENCE else math.log10(_SILENCE)
+
+    def _measure(self, samples: NDArray[np.float32]) -> None:
+        self._power = max(self._power, float(self._mel.power(torch.from_numpy(samples)).max()))
+
+
+def to_float(samples: Samples) -> NDArray[np.float32]:
+    """16-bit samples as floats from -1 to 1."""
+    return samples.astype(np.float32) / np.float32(32768.0)
+
+
+def mirror(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The REACH samples before the first, as its mirror image (with silence where the recording is too short)."""
+    image = np.zeros(REACH, np.float32)
+    found = samples[1 : REACH + 1][::-1]
+    image[REACH - len(found) :] = found
+    return image
+
+
+def mel_filters(bands: int) -> NDArray[np.float32]:
+    """Slaney's mel filters over the bins of the transform, each of area one: (bands, 201)."""
+    points = _to_hertz(np.linspace(0.0, _to_mel(SAMPLE_RATE / 2), bands + 2))
+    bins = np.linspace(0.0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
+    slopes = points[:, None] - bins[None, :]
+    widths = np.diff(points)
+    rising = -slopes[:-2] / widths[:-1, None]
+    falling = slopes[2:] / widths[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    filters *= (2.0 / (points[2:] - points[:-2]))[:, None]
+    return filters.astype(np.float32)
+
+
+# Slaney's scale: linear up to 1 kHz (15 mel), logarithmic above.
+_LINEAR: Final = 200.0 / 3
+_LOG_STEP: Final = math.log(6.4) / 27.0
+
+
+def _to_mel(hertz: float) -> float:
+    return hertz / _LINEAR if hertz < 1000 else 15.0 + math.log(hertz / 1000.0) / _LOG_STEP
+
+
+def _to_hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(mel < 15.0, mel * _LINEAR, 1000.0 * np.exp(_LOG_STEP * (mel - 15.0)))

@@ -1,0 +1,141 @@
+"""One file's sound as the machines want it: measured once, then read window by window.
+
+`Recording.scan` goes through the file (or its clips alone) once: it finds the length, the loudest moment, and on the
+way feeds listeners such as the VAD. Sound of up to half an hour is kept from that pass; anything longer is decoded a
+second time as the windows ask for it, always forward, so that memory stays flat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
+from transcription_runner.mel import HOP, REACH, WINDOW_FRAMES, LogMel, Loudest, mirror, to_float
+from transcription_runner.windows import Cut
+
+KEPT_SECONDS: Final = 30 * 60
+"""Sound up to this long is kept in memory: 58 MB."""
+
+# A clip is read from a little before its beginning to a little after its end: frames look that far.
+_MARGIN: Final = 0.05
+
+
+class Listener(Protocol):
+    """Hears every sample of a scan once, in order."""
+
+    def add(self, start: int, samples: Samples) -> None:
+        """Samples, the first of which has index `start` in the file."""
+
+
+class Recording:
+    """A file and what is known of its sound."""
+
+    def __init__(self, file: AudioFile, mel: LogMel) -> None:
+        """Wrap a file; `scan` comes first."""
+        self._file = file
+        self._mel = mel
+        self._loudest = 0.0
+        self._kept: list[tuple[int, Samples]] | None = []
+        self._reader: Iterator[tuple[int, Samples]] | None = None
+        self._buffer: tuple[int, Samples] = (0, np.zeros(0, np.int16))
+        self.samples = 0
+        """Samples from the beginning of the file to its end, or to the end of the last clip."""
+
+    @property
+    def frames(self) -> int:
+        """Whole frames of 10 ms."""
+        return self.samples // HOP
+
+    def scan(self, clips: Sequence[tuple[float, float | None]], listeners: Sequence[Listener] = ()) -> None:
+        """Hear the clips (in seconds, in order) once. Raises errors.BadAudio."""
+        loudest = -math.inf
+        kept = 0
+        for start, end in clips:
+            measure = Loudest(self._mel)
+            stop = None if end is None else end + _MARGIN
+            for index, block in self._file.blocks(max(0.0, start - _MARGIN), stop):
+                measure.add(block)
+                for listener in listeners:
+                    listener.add(index, block)
+                self.samples = max(self.samples, index + len(block))
+                kept += len(block)
+                if self._kept is not None:
+                    self._kept.append((index, block))
+                    if kept > KEPT_SECONDS * SAMPLE_RATE:
+                        self._kept = None
+            loudest = max(loudest, measure.value())
+        self._loudest = loudest
+        if self._kept is not None:
+            self._kept = _join(self._kept)
+
+    def features(self, cut: Cut) -> torch.Tensor:
+        """The log-mel of a cut, as the encoder takes it: (bands, 3000)."""
+        parts = [self._frames_of(start, end) for start, end in cut.pieces]
+        mel = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+        return torch.nn.functional.pad(mel, (0, WINDOW_FRAMES - mel.shape[1]))
+
+    def _frames_of(self, start: int, end: int) -> torch.Tensor:
+        first = start * HOP - REACH
+        samples = to_float(self._read(max(0, first), end * HOP + REACH))
+        if first < 0:
+            samples = np.concatenate([mirror(samples), samples])
+        wanted = (end - start - 1) * HOP + 2 * REACH
+        return self._mel.frames(torch.from_numpy(_fit(samples, wanted)), self._loudest)
+
+    def _read(self, start: int, end: int) -> Samples:
+        """Samples from index `start` to `end`, silence where the file has none."""
+        if self._kept is not None:
+            return _gather(self._kept, start, end)
+        if self._reader is None or start < self._buffer[0]:
+            self._open(start)
+        while self._buffer[0] + len(self._buffer[1]) < end and self._fill(start):
+            pass
+        return _gather([self._buffer], start, end)
+
+    def _open(self, start: int) -> None:
+        self._reader = self._file.blocks(start / SAMPLE_RATE)
+        self._buffer = (start, np.zeros(0, np.int16))
+
+    def _fill(self, start: int) -> bool:
+        """Read one more block, and forget what lies before `start`."""
+        block = next(self._reader, None) if self._reader else None
+        if block is None:
+            return False
+        index, samples = self._buffer
+        if not len(samples):
+            index = block[0]
+        samples = np.concatenate([samples, block[1]])
+        forget = min(max(0, start - index), len(samples))
+        self._buffer = (index + forget, samples[forget:])
+        return True
+
+
+def _join(blocks: list[tuple[int, Samples]]) -> list[tuple[int, Samples]]:
+    """Blocks that follow one another as one."""
+    joined: list[tuple[int, list[Samples]]] = []
+    following = -1
+    for index, block in blocks:
+        if index != following:
+            joined.append((index, []))
+        joined[-1][1].append(block)
+        following = index + len(block)
+    return [(index, np.concatenate(parts)) for index, parts in joined]
+
+
+def _gather(blocks: Sequence[tuple[int, Samples]], start: int, end: int) -> Samples:
+    out = np.zeros(max(0, end - start), np.int16)
+    for index, block in blocks:
+        first, last = max(start, index), min(end, index + len(block))
+        if first < last:
+            out[first - start : last - start] = block[first - index : last - index]
+    return out
+
+
+def _fit(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    return samples[:length] if len(samples) >= length else np.pad(samples, (0, length - len(samples)))

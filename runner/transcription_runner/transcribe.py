@@ -1,0 +1,157 @@
+"""From a file to openai-whisper's JSON."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transcription_runner import errors
+from transcription_runner.audio import SAMPLE_RATE, AudioFile
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.recording import Recording
+from transcription_runner.scheduler import Job, Scheduler
+from transcription_runner.sequential import Sequential
+
+if TYPE_CHECKING:
+    from transcription_runner.engine import Engine
+
+_log = logging.getLogger(__name__)
+
+_CPU_BATCH = 8
+_GPU_BATCH = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a file is: seconds of its sound, and seconds of sound dealt with in a second."""
+
+    processed_seconds: float
+    total_seconds: float
+    speed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file: its result, or the error that only this file has."""
+
+    path: Path
+    result: dict[str, Any] | None = None
+    error: errors.RunnerError | None = None
+    duration: float = 0.0
+    """Seconds of its sound."""
+
+
+def transcribe(
+    engine: Engine,
+    audio: Path,
+    options: TranscribeOptions,
+    *,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Transcribe one file.
+
+    Returns openai-whisper's JSON as plain values: text, language, and segments with id, seek, start, end, text,
+    tokens, temperature, avg_logprob, compression_ratio, no_speech_prob (and words). Raises errors.BadAudio,
+    errors.SourceMissing, errors.PermissionDenied, errors.Usage, errors.OutOfMemory.
+    """
+    report = None if on_progress is None else lambda _, progress: on_progress(progress)
+    (outcome,) = transcribe_many(engine, [audio], options, on_progress=report)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.result or {}
+
+
+def transcribe_many(
+    engine: Engine,
+    files: Iterable[Path],
+    options: TranscribeOptions,
+    *,
+    on_progress: Callable[[Path, Progress], None] | None = None,
+) -> Iterator[Outcome]:
+    """Transcribe files with windows of many of them in one batch; yields each as it is finished.
+
+    A file that cannot be read is an Outcome with an error, and no harm to the others. Raises errors.OutOfMemory and
+    errors.Usage, which concern all.
+    """
+    options = _for_model(engine, options)
+    batch_size = options.batch_size or (_GPU_BATCH if engine.device == "cuda" else _CPU_BATCH)
+    scheduler = Scheduler(engine, options, batch_size=batch_size)
+    opened: dict[Job, _Opened] = {}
+    failed: list[Outcome] = []
+
+    def jobs() -> Iterator[Job]:
+        for path in files:
+            try:
+                job = _open(engine, path, options)
+            except errors.RunnerError as error:
+                failed.append(Outcome(path, error=error))
+                continue
+            opened[job] = _Opened(path, time.monotonic())
+            yield job
+
+    def report(job: Job) -> None:
+        if on_progress is not None:
+            on_progress(opened[job].path, opened[job].progress(job))
+
+    for job in scheduler.run(jobs(), report):
+        yield from failed
+        failed.clear()
+        yield Outcome(opened.pop(job).path, result=plain(job.machine.result()), duration=job.recording.samples / SAMPLE_RATE)
+    yield from failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    path: Path
+    since: float
+
+    def progress(self, job: Job) -> Progress:
+        total = job.recording.samples / SAMPLE_RATE
+        processed = min(total, job.machine.position / 100) if not job.machine.done else total
+        return Progress(processed, total, processed / max(1e-6, time.monotonic() - self.since))
+
+
+def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
+    """The options as this model can take them."""
+    if not engine.multilingual:
+        if options.language not in (None, "en") or options.task == "translate":
+            _log.warning("this model knows English only: transcribing English")
+        options = replace(options, language="en", languages=(), task="transcribe")
+    if options.initial_prompt:
+        length = len(engine.tokenizer.encode(" " + options.initial_prompt.strip()))
+        if length > engine.prompt_length:
+            _log.warning(
+                "the prompt is %d tokens long: only its last %d are used", length, engine.prompt_length
+            )
+    if options.word_timestamps and options.task == "translate":
+        _log.warning("word times of translations may be far off")
+    return options
+
+
+def _open(engine: Engine, path: Path, options: TranscribeOptions) -> Job:
+    recording = Recording(AudioFile(path), engine.mel)
+    recording.scan(options.clips)
+    machine = Sequential(
+        options,
+        engine.tokenizer,
+        frames=recording.frames,
+        language=options.language,
+        prompt_length=engine.prompt_length,
+    )
+    return Job(recording, machine)
+
+
+def plain(value: Any) -> Any:
+    """The same as plain JSON: Python's own numbers, and none that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else 0.0 if math.isnan(value) else math.copysign(1e9, value)
+    return value
