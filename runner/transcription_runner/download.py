@@ -118,7 +118,7 @@ def download_model(
             f"{repo} is not in {root}, and HF_HUB_OFFLINE forbids to download it.", hint="Unset HF_HUB_OFFLINE."
         )
     staging = root / STAGING / folder.name
-    make_folder(staging / "blobs")
+    make_folder(root / STAGING)
     with _only_one(root / STAGING / f"{folder.name}.lock"):
         if not refresh and (found := _present(repo, revision, folder)):
             return found  # another process did it while we waited
@@ -211,6 +211,7 @@ class _Session:
             human_bytes(total),
         )
         self._check_space(files)
+        make_folder(self.staging / "blobs")
         meter = Meter(total, what=self.repo)
         for file in files:
             self._bring(file, commit, meter)

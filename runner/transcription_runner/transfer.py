@@ -24,7 +24,6 @@ from transcription_runner.errors import RunnerError, SourceUnreachable
 from transcription_runner.filesystem import explain
 from transcription_runner.redact import host_of, redact, scrub
 
-CHUNK = 1 << 20
 _MAX_WAIT = 60.0
 _MAX_TRIES = 200
 """In all, however much each brings: a server that gives a byte at a time must not hold a pod for ever."""
@@ -185,7 +184,7 @@ def _attempt(
             if on_size is not None:
                 on_size(total)
         state.validator = _validator(response)
-        for data in response.iter_bytes(CHUNK):
+        for data in response.iter_bytes():  # as it comes: a cut must not lose a part of a larger block
             stream.write(data)
             state.position += len(data)
             if on_bytes is not None:
@@ -220,8 +219,8 @@ def _validator(response: httpx2.Response) -> str | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a `Retry-After` header asks for."""
     value = headers.get("Retry-After", "")
-    if value.isdigit():
-        return float(value)
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
     with contextlib.suppress(TypeError, ValueError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None
