@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from transcription_operator import api as k8s
 from transcription_operator import names
 from transcription_operator.api import Api, ApiError, Kind, Object
 from transcription_operator.errors import Conflict, NamespaceGone
 from transcription_operator.manifests import namespace as manifests
 from transcription_operator.settings import Settings
+
+_BINDER_PATIENCE = 2.0
 
 
 def create(api: Api, kind: Kind, body: Object, namespace: str | None) -> Object | None:
@@ -35,6 +39,7 @@ def ensure_cache(api: Api, namespace: str, settings: Settings) -> None:
     claim = api.get(k8s.CLAIMS, names.CACHE_CLAIM, namespace)
     _ensure_volume(api, namespace, settings, claim)
     if claim is None:
+        _wait_for_volume(api, names.cache_volume_name(namespace))
         create(api, k8s.CLAIMS, manifests.cache_claim(namespace, settings), namespace)
     if settings.runner.ca_bundle:
         wanted = manifests.ca_config_map(namespace, settings)
@@ -58,6 +63,16 @@ def _ensure_volume(api: Api, namespace: str, settings: Settings, claim: Object |
         api.delete(k8s.VOLUMES, name, uid=found["metadata"]["uid"])
     if create(api, k8s.VOLUMES, manifests.cache_volume(namespace, settings), None) is None and found is not None:
         raise ApiError(409, "StillThere", f"PersistentVolume {name} is being deleted")
+
+
+def _wait_for_volume(api: Api, name: str) -> None:
+    """Give the volume binder time to see the volume: a claim that it sees first waits for its next round, 15 s."""
+    until = time.monotonic() + _BINDER_PATIENCE
+    while time.monotonic() < until:
+        found = api.get(k8s.VOLUMES, name)
+        if found and (found.get("status") or {}).get("phase") == "Available":
+            return
+        time.sleep(0.05)
 
 
 def ensure_access(api: Api, namespace: str, settings: Settings) -> None:

@@ -57,11 +57,11 @@ def build(
     """All handlers, in a registry of their own."""
     registry = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=registry, retries=10, backoff=2.0)
+    @kopf.on.login(registry=registry, id="login", retries=10, backoff=2.0)
     def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
         return connection(load_configuration(kubeconfig))
 
-    @kopf.on.startup(registry=registry)
+    @kopf.on.startup(registry=registry, id="startup")
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN401
         configure(settings)
         health.beat_in_loop()
@@ -104,4 +104,4 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.process.ultimate_exiting_timeout = 60
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    logging.getLogger("kopf").setLevel(logging.WARNING)
