@@ -22,10 +22,21 @@ DEBIAN_SUITE = "trixie"
 class GoModule:
     """One module under `tools/` and the programs that come out of it (built name: wanted name)."""
 
+    name: str
     folder: Path
     programs: dict[str, str]
     packages: tuple[str, ...] = ("tool",)
     ldflags: str = "-s -w"
+
+    @property
+    def digest(self) -> str:
+        """A short hash of all that decides what the programs are."""
+        digest = hashlib.sha256(platform.machine().encode())
+        digest.update(repr((self.programs, self.packages, self.ldflags)).encode())
+        for source in sorted(self.folder.iterdir()):
+            if source.is_file():
+                digest.update(source.name.encode() + b"\0" + source.read_bytes())
+        return digest.hexdigest()[:12]
 
 
 def _kubernetes_ldflags() -> str:
@@ -46,10 +57,11 @@ def go_modules() -> tuple[GoModule, ...]:
     """Every Go module that is built, smallest first so that its mistakes show early."""
     tools = HERE / "tools"
     return (
-        GoModule(tools / "pause", {"pause": "pause"}, packages=(".",)),
-        GoModule(tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
-        GoModule(tools / "versitygw", {"versitygw": "versitygw"}),
+        GoModule("pause", tools / "pause", {"pause": "pause"}, packages=(".",)),
+        GoModule("coredns", tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
+        GoModule("versitygw", tools / "versitygw", {"versitygw": "versitygw"}),
         GoModule(
+            "kubernetes",
             tools,
             {
                 "server": "etcd",
@@ -68,13 +80,7 @@ def go_modules() -> tuple[GoModule, ...]:
 
 def tools_digest() -> str:
     """A short hash of all that decides what the built programs are."""
-    digest = hashlib.sha256(platform.machine().encode())
-    for module in go_modules():
-        digest.update(repr((module.programs, module.packages, module.ldflags)).encode())
-        for source in sorted(module.folder.iterdir()):
-            if source.is_file():
-                digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()[:12]
+    return hashlib.sha256(" ".join(module.digest for module in go_modules()).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,23 +56,46 @@ def ensure() -> Tools:
     with exclusive(root / "tools.lock", "it builds the cluster's programs"):
         if tools := built():
             return tools
-        _remove_abandoned_builds(root)
-        _check_space(root)
-        started = time.monotonic()
-        building = Path(tempfile.mkdtemp(prefix="tools-building-", dir=root))
-        try:
-            _build_all(building)
-            building.rename(target)
-        except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
-            raise
-        print(f"built in {time.monotonic() - started:.0f} s: {target / 'bin'}", flush=True)
+        for leftover in root.glob("*-building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        modules = [_build(root, module) for module in pins.go_modules()]
+        with _appearing_whole(target) as building:
+            (building / "bin").mkdir()
+            for module in modules:
+                for program in module.iterdir():
+                    (building / "bin" / program.name).hardlink_to(program)
+    print(f"the cluster's programs: {target / 'bin'}", flush=True)
     return Tools(target / "bin")
 
 
-def _remove_abandoned_builds(root: Path) -> None:
-    for leftover in root.glob("tools-building-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+@contextmanager
+def _appearing_whole(target: Path) -> Iterator[Path]:
+    """A folder that gets its name only when it is complete."""
+    building = Path(tempfile.mkdtemp(prefix=f"{target.name}-building-", dir=target.parent))
+    try:
+        building.chmod(0o755)
+        yield building
+        building.rename(target)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _build(root: Path, module: pins.GoModule) -> Path:
+    """One module's programs, kept for as long as its own pins stay."""
+    target = root / f"go-{module.name}-{module.digest}"
+    if target.is_dir():
+        return target
+    names = ", ".join(sorted(module.programs.values()))
+    print(f"building {names} (the first time takes minutes)", flush=True)
+    _check_space(root)
+    started = time.monotonic()
+    with _appearing_whole(target) as building:
+        _go_install(golang.ensure(), module, building)
+        for built_name, wanted_name in module.programs.items():
+            (building / built_name).rename(building / wanted_name)
+    print(f"built in {time.monotonic() - started:.0f} s", flush=True)
+    return target
 
 
 def _check_space(root: Path) -> None:
@@ -80,22 +105,6 @@ def _check_space(root: Path) -> None:
             f"building the cluster's programs needs {COLD_BUILD_MIB} MiB of disk with Go's caches, "
             f"and {root} has {free} MiB free"
         )
-
-
-def _build_all(building: Path) -> None:
-    go = golang.ensure()
-    raw = building / "raw"
-    final = building / "bin"
-    final.mkdir()
-    building.chmod(0o755)
-    modules = pins.go_modules()
-    for number, module in enumerate(modules, start=1):
-        names = ", ".join(sorted(module.programs.values()))
-        print(f"building {number}/{len(modules)}: {names} (the first time takes minutes)", flush=True)
-        _go_install(go, module, raw)
-        for built_name, wanted_name in module.programs.items():
-            (raw / built_name).rename(final / wanted_name)
-    shutil.rmtree(raw)
 
 
 def _go_install(go: Path, module: pins.GoModule, destination: Path) -> None:
