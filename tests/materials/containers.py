@@ -49,10 +49,13 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as out:
         picture = _picture(out) if video else None
-        sound = out.add_stream(codec or CODECS[path.suffix], rate=rate)
+        codec = codec or CODECS[path.suffix]
+        sound = out.add_stream(codec, rate=rate)
         if not isinstance(sound, AudioStream):
             raise TypeError(f"{codec} is no audio codec")
         sound.layout = _LAYOUTS[channels]
+        if not codec.startswith("pcm") and codec not in ("flac", "alac"):
+            sound.bit_rate = 64_000 * channels
         sound.codec_context.flags |= av.codec.context.Flags.bitexact
         done = shown = 0
         for block in blocks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -78,13 +77,3 @@ def read(data: bytes) -> Model:
     if reader.at != len(data):
         raise NotAModelError(f"{len(data) - reader.at} bytes are left after the last alias")
     return Model(spec, revision, variables, aliases)
-
-
-def fingerprint(model: Model) -> str:
-    """Return a sha256 over the floating-point tensors: equal weights in differently written files agree."""
-    total = hashlib.sha256()
-    for name, array in sorted(model.variables.items()):
-        if array.dtype.kind == "f":
-            total.update(f"{name}{array.shape}{array.dtype.str}".encode())
-            total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()

@@ -32,6 +32,8 @@ class Hub:
 
     url: str
     port: int
+    #: Where large files come from: another server, as with the real Hub.
+    content_port: int
     behaviour: Behaviour
 
     def environment(self) -> dict[str, str]:
@@ -41,16 +43,28 @@ class Hub:
 
 def whisper() -> list[Repository]:
     """Return OpenAI's own repositories, rebuilt (`weights.py`)."""
-    return [Repository(pin.repo, {"main": weights.repository(pin.name)}) for pin in WEIGHTS.values()]
+    return [
+        Repository(pin.repo, {"main": weights.repository(pin.name)}, commits={"main": pin.revision})
+        for pin in WEIGHTS.values()
+    ]
 
 
 @contextlib.contextmanager
-def serve(repositories: Iterable[Repository], *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Hub]:
-    """Run a Hub with these repositories in a thread."""
+def serve(
+    repositories: Iterable[Repository], *, host: str = "127.0.0.1", port: int = 0, content_port: int = 0
+) -> Iterator[Hub]:
+    """Run a Hub with these repositories in a thread, and the server of its large files on a port of its own.
+
+    With a host such as 0.0.0.0 the URL names this machine; others put their name for it in its place.
+    """
     behaviour = Behaviour()
-    app = _Application(repositories, behaviour).app()
-    with running(app, host, port) as listening:
-        yield Hub(f"http://{host}:{listening}", listening, behaviour)
+    application = _Application(repositories, behaviour)
+    with (
+        running(application.content(), host, content_port) as application.content_port,
+        running(application.app(), host, port) as listening,
+    ):
+        name = "127.0.0.1" if host == "0.0.0.0" else host
+        yield Hub(f"http://{name}:{listening}", listening, application.content_port, behaviour)
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class _Refusal:
     message: str
 
     def answer(self) -> Answer:
-        headers = (("X-Error-Code", self.code), ("X-Error-Message", self.message)) if self.code else ()
+        headers = (("X-Error-Code", self.code), ("X-Error-Message", self.message))
         body = json.dumps({"error": self.message}).encode()
         return Answer(self.status, (*headers, ("Content-Type", "application/json")), body)
 
@@ -71,6 +85,13 @@ class _Application:
     def __init__(self, repositories: Iterable[Repository], behaviour: Behaviour) -> None:
         self.repositories = {repository.repo_id: repository for repository in repositories}
         self.site = Site(behaviour)
+        self.content_port = 0
+
+    def content(self) -> web.Application:
+        """Build the server of large files."""
+        app = web.Application()
+        app.router.add_get("/{repo:[^/]+/[^/]+}/{sha256}", self.large_file)
+        return app
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -83,7 +104,6 @@ class _Application:
         app.router.add_get(f"/api/models/{repo}/tree/{{revision}}/{{path:.+}}", self.tree)
         app.router.add_post(f"/api/models/{repo}/paths-info/{{revision}}", self.paths)
         app.router.add_get(f"/api/resolve-cache/models/{repo}/{{revision}}/{{path:.+}}", self.small_file)
-        app.router.add_get(f"/_cdn/{repo}/{{sha256}}", self.large_file)
         app.router.add_get(f"/{repo}/resolve/{{revision}}/{{path:.+}}", self.resolve)
         return app
 
@@ -97,7 +117,7 @@ class _Application:
         if repository is None or (not allowed and not repository.gated):
             # Strangers are not told whether a repository is private or not there.
             status = 404 if "Authorization" in request.headers else 401
-            return _Refusal(status, "RepoNotFound" if status == 404 else "", "Repository not found")
+            return _Refusal(status, "RepoNotFound", "Repository not found")
         if files and not allowed:
             status = 403 if "Authorization" in request.headers else 401
             return _Refusal(status, "GatedRepo", f"Access to model {name} is restricted.")
@@ -204,7 +224,7 @@ class _Application:
             status = 307
         else:
             # With the host that was asked: pods and this machine know it by different names.
-            where = f"{request.scheme}://{request.host}/_cdn/{name}/{blob.sha256}"
+            where = f"http://{request.url.host}:{self.content_port}/{name}/{blob.sha256}"
             headers += [("X-Linked-ETag", f'"{blob.sha256}"'), ("X-Linked-Size", str(blob.size))]
             status = 302
         answer = Answer(status, (*headers, ("Location", where)))

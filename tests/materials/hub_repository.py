@@ -39,28 +39,27 @@ class Repository:
 
     repo_id: str
     revisions: dict[str, Path]
+    #: Commits of revisions, where they are not to be made from the files' hashes.
+    commits: dict[str, str] = field(default_factory=dict)
     token: str | None = None
     gated: bool = False
-    _commits: dict[str, dict[str, Blob]] = field(default_factory=dict, compare=False, repr=False)
 
     def commit(self, revision: str) -> str | None:
         """Return the commit of a branch, a tag or a commit; none if there is no such revision."""
-        if revision in self.revisions:
-            return commit_of(self.revisions[revision])
-        return next((commit for commit in map(commit_of, self.revisions.values()) if commit == revision), None)
+        for name in self.revisions:
+            if revision in (name, f"refs/heads/{name}", self._commit(name)):
+                return self._commit(name)
+        return None
 
     def files(self, commit: str) -> dict[str, Blob]:
         """Return a commit's files by path."""
-        if commit not in self._commits:
-            folder = next(folder for folder in self.revisions.values() if commit_of(folder) == commit)
-            self._commits[commit] = _blobs(folder)
-        return self._commits[commit]
+        return next(_blobs(folder) for name, folder in self.revisions.items() if self._commit(name) == commit)
 
-
-def commit_of(folder: Path) -> str:
-    """Return a commit's id: it changes with any file's name or contents."""
-    listing = "".join(f"{blob.oid} {blob.path}\n" for blob in _blobs(folder).values())
-    return hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
+    def _commit(self, name: str) -> str:
+        if name in self.commits:
+            return self.commits[name]
+        listing = "".join(f"{blob.oid} {blob.path}\n" for blob in _blobs(self.revisions[name]).values())
+        return hashlib.sha1(listing.encode(), usedforsecurity=False).hexdigest()
 
 
 def _blobs(folder: Path) -> dict[str, Blob]:

@@ -73,9 +73,7 @@ def hugging_face(model: Model) -> Iterator[tuple[str, Array]]:
 
     def layer(side: str, index: int) -> Iterator[tuple[str, Array]]:
         ours, theirs = f"model.{side}.layers.{index}", f"{side}/layer_{index}"
-        yield from stacked(
-            f"{ours}.self_attn", f"{theirs}/self_attention/linear_0", "q_proj", "k_proj", "v_proj"
-        )
+        yield from stacked(f"{ours}.self_attn", f"{theirs}/self_attention/linear_0", "q_proj", "k_proj", "v_proj")
         yield from pair(f"{ours}.self_attn.out_proj", f"{theirs}/self_attention/linear_1")
         yield from norm(f"{ours}.self_attn_layer_norm", f"{theirs}/self_attention/layer_norm")
         if side == "decoder":

@@ -19,7 +19,6 @@ import numpy as np
 
 from tests.materials import containers, sounds, speech
 from tests.materials.speech import RATE, Samples
-from tests.materials.words import text_of
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Plan:
                 samples = sounds.at_speed(clip.samples(), piece.speed) * np.float32(sounds.level(piece.decibels))
                 first, last = _audible(samples)
                 start, end = round((done + first) / RATE, 3), round((done + last) / RATE, 3)
-                utterances.append(Utterance(text_of(clip), clip.language, start, end))
+                utterances.append(Utterance(clip.text, clip.language, start, end))
                 pieces: Iterable[Samples] = (samples,)
             elif isinstance(piece, Sound):
                 endless = sounds.endless(piece.kind, piece.decibels, self.seed * 100_003 + index)
@@ -151,16 +150,26 @@ def sentences(language: str, *, at_least: float = 1.5, seed: int = 0) -> list[sp
 
 
 def conversation(
-    language: str, minutes: float, *, pause: float = 0.67, seed: int = 0, background: Background | None = None
+    language: str,
+    minutes: float,
+    *,
+    pause: float = 0.67,
+    speed: float = 1.0,
+    seed: int = 0,
+    background: Background | None = None,
 ) -> Plan:
-    """Plan a recording of exactly this length: sentences with pauses between, from the start again if need be."""
+    """Plan a recording of this length: sentences with pauses between, from the start again if need be.
+
+    At the normal speed the length is exact; at another, to within some milliseconds a sentence.
+    """
     pieces: list[Piece] = []
     left = minutes * 60
     for clip in itertools.cycle(sentences(language, seed=seed)):
-        if clip.seconds + pause > left:
+        seconds = clip.seconds / speed + pause
+        if seconds > left:
             break
-        pieces += [Say(clip.name), Pause(pause)]
-        left -= clip.seconds + pause
+        pieces += [Say(clip.name, speed), Pause(pause)]
+        left -= seconds
     pieces.append(Pause(left))
     return Plan(tuple(pieces), background=background, seed=seed)
 

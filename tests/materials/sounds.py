@@ -63,7 +63,7 @@ def _babble(seed: int, voices: int = 8) -> Iterator[Samples]:
             rest = rest[_BLOCK:]
 
     for blocks in zip(*(voice() for _ in range(voices)), strict=True):
-        mixed = np.sum(blocks, axis=0, dtype=np.float32)
+        mixed: Samples = np.stack(blocks).sum(axis=0, dtype=np.float32)
         yield mixed / np.float32(max(float(np.sqrt(np.mean(mixed**2))), 1e-3))
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.materials import cache, pins
+from tests.materials.words import CORRECTED
 
 #: Samples a second of every clip.
 RATE = 16000
@@ -80,7 +81,8 @@ def clips(group: str) -> dict[str, Clip]:
     for name, text in texts.items():
         path = next((folder() / group).glob(f"{name}.[wg]*"), None)
         if path is not None:
-            found[name] = Clip(f"{group}/{name}", path, text, language, _seconds(path))
+            full = f"{group}/{name}"
+            found[name] = Clip(full, path, CORRECTED.get(full, text), language, _seconds(path))
     return found
 
 
@@ -105,14 +107,14 @@ def _decode(path: Path) -> Samples:
 
         with av.open(str(path), format="g722") as container:
             raw = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
-    samples = raw.astype(np.float32) / 32768
+    samples: Samples = raw.astype(np.float32) / np.float32(32768)
     samples.setflags(write=False)
     return samples
 
 
 def _seconds(path: Path) -> float:
     if path.suffix == ".g722":
-        return path.stat().st_size * 2 / RATE  # two samples a byte
+        return float(path.stat().st_size * 2 / RATE)  # two samples a byte
     with wave.open(str(path)) as file:
         return file.getnframes() / file.getframerate()
 
@@ -121,8 +123,7 @@ def _sphinx_texts(group: Path) -> dict[str, str]:
     """Read `<s> words </s> (file)` lines."""
     line = re.compile(r"<s>\s*(.*?)\s*</s>\s*\((.*)\)")
     matches = (line.match(row) for row in (group / "texts").read_text().splitlines())
-    # One line is not what the reader says: "a more a amiable woman".
-    return {match[2]: match[1].replace("a more a amiable", "a more amiable") for match in matches if match}
+    return {match[2]: match[1] for match in matches if match}
 
 
 def _prompts(group: Path) -> dict[str, str]:

@@ -22,6 +22,10 @@ class Vocabulary:
     special: dict[str, int]
 
     @property
+    def multilingual(self) -> bool:
+        return self.end == 50257
+
+    @property
     def end(self) -> int:
         return self.special[_END]
 
@@ -67,15 +71,13 @@ def read(path: Path) -> Vocabulary:
         merges.insert(0, "Ġ t")
     if len(merges) != _MERGES:
         raise ValueError(f"{path}: {len(merges)} merges instead of {_MERGES}")
-    # The same token, under the name that openai-whisper gives it.
-    if "<|nocaptions|>" in special:
-        special["<|nospeech|>"] = special.pop("<|nocaptions|>")
-    special = dict(sorted(special.items(), key=lambda item: item[1]))
+    # What openai-whisper calls `<|nospeech|>` the Hub calls thus; the packages have one or the other.
+    special = {"<|nocaptions|>" if name == "<|nospeech|>" else name: id_ for name, id_ in special.items()}
     return Vocabulary(text, merges, special)
 
 
 def write(vocabulary: Vocabulary, folder: Path) -> None:
-    """Write every file that a Hub repository has of the tokenizer."""
+    """Write every file that a Hub repository has of the tokenizer, byte for byte as the Hub's."""
     added = {**vocabulary.special, **vocabulary.timestamps}
 
     def token(content: str) -> dict[str, Any]:
@@ -88,6 +90,9 @@ def write(vocabulary: Vocabulary, folder: Path) -> None:
             "normalized": not special,
             "special": special,
         }
+
+    # The English models' files leave the end out here.
+    marks = [name for name in vocabulary.special if name != _END or vocabulary.multilingual]
 
     def template(*parts: dict[str, Any]) -> list[dict[str, Any]]:
         def special(name: str) -> dict[str, Any]:
@@ -117,9 +122,7 @@ def write(vocabulary: Vocabulary, folder: Path) -> None:
                 "type": "TemplateProcessing",
                 "single": template(first),
                 "pair": template(first, second),
-                "special_tokens": {
-                    name: {"id": name, "ids": [added[name]], "tokens": [name]} for name in used
-                },
+                "special_tokens": {name: {"id": name, "ids": [added[name]], "tokens": [name]} for name in used},
             },
             "decoder": {
                 "type": "ByteLevel",
@@ -139,14 +142,15 @@ def write(vocabulary: Vocabulary, folder: Path) -> None:
                 "merges": vocabulary.merges,
             },
         },
+        end="",
     )
     _dump(
         folder / "tokenizer_config.json",
         {
             "add_bos_token": False,
             "add_prefix_space": False,
-            "added_tokens_decoder": {str(id_): token(content) for content, id_ in added.items()},
-            "additional_special_tokens": list(vocabulary.special),
+            "added_tokens_decoder": {str(id_): dict(sorted(token(content).items())) for content, id_ in added.items()},
+            "additional_special_tokens": marks,
             "bos_token": _END,
             "clean_up_tokenization_spaces": True,
             "eos_token": _END,
@@ -163,18 +167,23 @@ def write(vocabulary: Vocabulary, folder: Path) -> None:
     _dump(
         folder / "special_tokens_map.json",
         {
-            "additional_special_tokens": list(vocabulary.special),
+            "additional_special_tokens": marks,
             "bos_token": end,
             "eos_token": end,
-            "pad_token": _END,
+            "pad_token": end,
             "unk_token": end,
         },
     )
-    _dump(folder / "added_tokens.json", {name: id_ for name, id_ in added.items() if name != _END})
-    _dump(folder / "vocab.json", {**vocabulary.text, _END: vocabulary.end})
+    _dump(folder / "added_tokens.json", dict(sorted((name, id_) for name, id_ in added.items() if name != _END)))
+    vocab = {**vocabulary.text, _END: vocabulary.end}
+    if vocabulary.multilingual:
+        compact = json.dumps(vocab, ensure_ascii=False, separators=(",", ":"))
+        (folder / "vocab.json").write_text(compact, encoding="utf-8")
+    else:
+        _dump(folder / "vocab.json", dict(sorted(vocab.items())))
     merges = "\n".join(["#version: 0.2", *vocabulary.merges, ""])
     (folder / "merges.txt").write_text(merges, encoding="utf-8")
 
 
-def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _dump(path: Path, value: Any, end: str = "\n") -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + end, encoding="utf-8")
