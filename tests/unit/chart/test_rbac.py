@@ -1,0 +1,90 @@
+"""Who may do what: the operator no more than it does, a runner next to nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+OPERATOR = "release-transcription-operator"
+RUNNER = "transcription-runner"
+NAMED = {
+    "serviceaccounts": "transcription-runner",
+    "rolebindings": "transcription-runner",
+    "persistentvolumeclaims": "transcription-cache",
+    "configmaps": "transcription-ca",
+}
+
+
+def rules(chart, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = chart.one("ClusterRole", name)["rules"]
+    return found
+
+
+@pytest.mark.parametrize("name", [OPERATOR, RUNNER])
+def test_no_wildcards(chart, name):
+    for rule in rules(chart, name):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        assert "nonResourceURLs" not in rule
+
+
+@pytest.mark.parametrize("name", [OPERATOR, RUNNER])
+def test_nothing_that_gives_more(chart, name):
+    resources = {r for rule in rules(chart, name) for r in rule["resources"]}
+    assert not resources & {"secrets", "roles", "clusterrolebindings", "pods/exec", "pods/attach", "nodes"}
+    assert not {v for rule in rules(chart, name) for v in rule["verbs"]} & {
+        "escalate",
+        "impersonate",
+        "deletecollection",
+    }
+
+
+def test_a_runner_may_write_a_status_and_nothing_else(chart):
+    assert rules(chart, RUNNER) == [
+        {"apiGroups": ["transcription.dev"], "resources": ["transcriptionjobs/status"], "verbs": ["get", "patch"]}
+    ]
+
+
+def test_the_operator_gives_the_runners_role_and_no_other(chart):
+    (rule,) = (r for r in rules(chart, OPERATOR) if "clusterroles" in r["resources"])
+    assert (rule["verbs"], rule["resourceNames"]) == (["bind"], [RUNNER])
+
+
+@pytest.mark.parametrize("resource", NAMED)
+def test_what_it_changes_in_namespaces_has_a_name(chart, resource):
+    for rule in rules(chart, OPERATOR):
+        if resource in rule["resources"]:
+            assert rule["verbs"] == ["create"] or rule["resourceNames"] == [NAMED[resource]]
+
+
+def test_all_that_the_operator_may(chart):
+    """tests/integration/operator runs the operator with these rights alone."""
+    allowed: dict[str, set[str]] = {}
+    for rule in rules(chart, OPERATOR):
+        (group,) = rule["apiGroups"]
+        for resource in rule["resources"]:
+            allowed.setdefault(f"{group}/{resource}".strip("/"), set()).update(rule["verbs"])
+    assert allowed == {
+        "transcription.dev/transcriptionjobs": {"get", "list", "watch", "patch", "delete"},
+        "transcription.dev/transcriptionjobs/status": {"patch"},
+        "batch/jobs": {"get", "list", "watch", "create", "patch", "delete"},
+        "pods": {"list", "watch"},
+        "events": {"list"},
+        "events.k8s.io/events": {"create"},
+        "serviceaccounts": {"get", "create"},
+        "configmaps": {"get", "create", "patch"},
+        "persistentvolumeclaims": {"get", "create"},
+        "persistentvolumes": {"get", "create", "delete"},
+        "rbac.authorization.k8s.io/rolebindings": {"get", "create"},
+        "rbac.authorization.k8s.io/clusterroles": {"bind"},
+    }
+
+
+def test_the_policy(chart):
+    policy = chart.one("ValidatingAdmissionPolicy")["spec"]
+    binding = chart.one("ValidatingAdmissionPolicyBinding")["spec"]
+    assert policy["failurePolicy"] == "Fail"
+    assert binding["validationActions"] == ["Deny"]
+    assert binding["policyName"] == chart.one("ValidatingAdmissionPolicy")["metadata"]["name"]
+    assert "matchResources" not in binding, "it holds in every namespace"
+    assert all("message" in v or "messageExpression" in v for v in policy["validations"])
