@@ -14,11 +14,10 @@ import yaml
 
 from tests import cluster as clusters
 from tests import deployment, levels
-from tests.cluster import images as cluster_images
-from tests.cluster import tools
+from tests.cluster import images, tools
 from tests.deployment import Deployment
 from tests.kubectl import Kubectl, eventually
-from tests.materials import hub, recordings, weights
+from tests.materials import hub, ready
 
 NAMESPACE = "demo"
 NAME = "interview"
@@ -50,10 +49,10 @@ def main() -> int:
     print(f"    up; for your own kubectl: export KUBECONFIG={cluster.kubeconfig}", flush=True)
 
     say("the images, into its containerd")
-    built = cluster_images.build()
-    cluster_images.load(cluster, built)
+    built = images.build()
+    images.load(cluster, built)
 
-    with hub.serve({"openai/whisper-base": weights.whisper_base()}, host=cluster.host_address) as server:
+    with hub.serve(hub.whisper(), host=cluster.host_address) as server:
         say("helm upgrade --install transcription-operator helm/transcription-operator")
         operator = Deployment(cluster, kubectl, tools.binary("helm"))
         values = deployment.values(
@@ -62,7 +61,7 @@ def main() -> int:
         print(operator.install(values), flush=True)
 
         folder = deployment.recordings_folder(cluster)
-        recording = deployment.place(recordings.dashwood(), folder)
+        recording = deployment.place(ready.dashwood().path, folder)
         kubectl.delete("tj", NAME, NAMESPACE) if kubectl.get("namespace", NAMESPACE) else None
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         kubectl.apply(*deployment.recordings_claim(NAMESPACE, folder))

@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests import deployment
-from tests.cluster import images as cluster_images
-from tests.cluster import tools
+from tests.cluster import images, tools
 from tests.deployment import Deployment
 from tests.e2e.world import Namespace
 from tests.kubectl import Kubectl
-from tests.materials import hub, servers
-
-pytest_plugins = ("tests.cluster.fixtures", "tests.materials.fixtures")
+from tests.materials import hub, ready, servers
 
 
 @pytest.fixture(scope="session")
@@ -26,41 +23,41 @@ def kubectl(cluster) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
-def hub_here(cluster, whisper_base, whisper_tiny_en) -> Iterator[hub.Hub]:
+def hub_here(cluster) -> Iterator[hub.Hub]:
     """The Hub-compatible server with OpenAI's weights, where pods reach it."""
-    repos = {"openai/whisper-base": whisper_base, "openai/whisper-tiny.en": whisper_tiny_en}
-    with hub.serve(repos, host=cluster.host_address) as server:
+    with hub.serve(hub.whisper(), host=cluster.host_address) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def s3_here(cluster, tmp_path_factory) -> Iterator[servers.S3]:
-    """A real S3 server, where pods reach it."""
-    with servers.s3_server(tmp_path_factory.mktemp("s3"), host=cluster.host_address) as server:
+def s3_here(cluster) -> Iterator[servers.S3]:
+    """A real S3 server with a recording, where pods reach it."""
+    files = {"interviews/english.mp3": ready.english().path}
+    with servers.s3_server(tools.binary("versitygw"), files, host=cluster.host_address) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def https_here(cluster, tmp_path_factory) -> Iterator[servers.Https]:
-    """Files over TLS with a certificate of the test's own authority, where pods reach it."""
-    with servers.https_server(
-        tmp_path_factory.mktemp("www"), host=cluster.host_address, names=[cluster.host_address]
-    ) as server:
+def https_here(cluster, tmp_path_factory) -> Iterator[servers.Files]:
+    """A recording over TLS, with a certificate of the test's own authority, where pods reach it."""
+    folder = tmp_path_factory.mktemp("www")
+    (folder / "video.mp4").symlink_to(ready.video().path)
+    with servers.https_server(folder, names=(cluster.host_address,), host=cluster.host_address) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def chart_values(cluster, hub_here, https_here) -> dict:
     """What the end-to-end tests install the chart with."""
-    built = cluster_images.build()
-    cluster_images.load(cluster, built)
+    built = images.build()
+    images.load(cluster, built)
     return deployment.values(
         operator_image=built.operator,
         runner_image=built.runner,
         volume=cluster.volume_root,
         hub=hub_here.url,
         # A runner that cannot reach the API server gives up after this many seconds, and a test waits for it.
-        extra={"runner": {"reportPatienceSeconds": 25, "caBundle": https_here.ca_pem}},
+        extra={"runner": {"reportPatienceSeconds": 25, "caBundle": https_here.ca.read_text()}},
     )
 
 
@@ -70,14 +67,11 @@ def operator(cluster, kubectl, chart_values) -> Deployment:
     for folder in ("models", "transcripts"):
         shutil.rmtree(cluster.volume_root / folder, ignore_errors=True)
     deployed = Deployment(cluster, kubectl, tools.binary("helm"))
-    kubectl.run("delete", "tj", "-A", "--all", "--ignore-not-found") if deployed_before(kubectl) else None
+    if kubectl.get("crd", "transcriptionjobs.transcription.dev"):
+        kubectl.run("delete", "tj", "-A", "--all")
     kubectl.run("delete", "jobs", "-n", deployment.NAMESPACE, "--all", "--ignore-not-found")
     deployed.install(chart_values)
     return deployed
-
-
-def deployed_before(kubectl: Kubectl) -> bool:
-    return kubectl.get("crd", "transcriptionjobs.transcription.dev") is not None
 
 
 @pytest.fixture

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 
 from tests.cluster import tools
 from tests.e2e.world import durable_copy
 from tests.kubectl import Kubectl, condition, eventually
-from tests.materials import recordings
+from tests.materials import ready
+from tests.materials.recordings import conversation
+
+
+def english_2min() -> Path:
+    """Long enough for something to happen while it is transcribed."""
+    return ready.made("english_2min.mp3", conversation("en", 2)).path
 
 
 def test_a_missing_file(namespace):
@@ -20,35 +27,34 @@ def test_a_missing_file(namespace):
 
 
 def test_a_file_that_is_no_audio(namespace):
-    message = namespace.job("text", recording=recordings.not_audio()).failed("BadAudio")
+    message = namespace.job("text", recording=ready.not_audio().path).failed("BadAudio")
     assert "not_audio" in message
 
 
 def test_a_recording_without_speech(namespace):
-    status = namespace.job("hush", recording=recordings.silence()).succeeded()
+    status = namespace.job("hush", recording=ready.silence().path).succeeded()
     assert status["result"]["text"] == ""
     assert status["result"]["segments"] == []
 
 
 def test_a_bucket_without_credentials(namespace, s3_here):
-    s3_here.put("private/interview.wav", recordings.dashwood())
     wrong = {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "wrong"}
-    namespace.secret("nobody", **{**s3_here.environment, **wrong})
+    namespace.secret("nobody", **{**s3_here.environment(), **wrong})
     job = namespace.job(
-        "private", audio=f"s3://{s3_here.bucket}/private/interview.wav", credentialsSecret={"name": "nobody"}
+        "private", audio=f"s3://{s3_here.bucket}/interviews/english.mp3", credentialsSecret={"name": "nobody"}
     )
     assert "credentialsSecret" in job.failed("PermissionDenied")
 
 
 def test_a_model_that_does_not_exist(namespace):
-    job = namespace.job("typo", recording=recordings.dashwood(), model="openai/whisper-bass")
+    job = namespace.job("typo", recording=ready.dashwood().path, model="openai/whisper-bass")
     message = job.failed("ModelNotAvailable")
     assert "openai/whisper-bass" in message
     assert not namespace.kubectl.list("jobs", namespace.name)
 
 
 def test_a_secret_that_is_not_there_yet(namespace):
-    job = namespace.job("early", recording=recordings.dashwood(), credentialsSecret={"name": "later"})
+    job = namespace.job("early", recording=ready.dashwood().path, credentialsSecret={"name": "later"})
     waiting = job.until(
         lambda r: condition(r, "Started").get("reason") == "ContainerConfigError", "says what is missing"
     )
@@ -59,7 +65,7 @@ def test_a_secret_that_is_not_there_yet(namespace):
 
 
 def test_deleted_while_running(namespace, kubectl):
-    recording, _ = recordings.english_20min()
+    recording = ready.english_20min().path
     job = namespace.job("unwanted", recording=recording)
     job.running_pod()
 
@@ -72,7 +78,7 @@ def test_deleted_while_running(namespace, kubectl):
 
 
 def test_the_operator_is_killed_while_a_job_runs(namespace, kubectl, operator):
-    recording, _ = recordings.english_2min()
+    recording = english_2min()
     job = namespace.job("survivor", recording=recording)
     pod = job.running_pod()
 
@@ -103,7 +109,7 @@ def transcript_is_there(volume, job):
 
 
 def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluster, volume):
-    recording, _ = recordings.english_2min()
+    recording = english_2min()
     job = namespace.job("hiccup", recording=recording)
     with Unreachable(cluster, job.running_pod()):
         eventually(lambda: transcript_is_there(volume, job), bool, what="the durable copy is written", seconds=200)
@@ -115,7 +121,7 @@ def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluste
 
 
 def test_the_api_stays_away_from_the_runner(namespace, cluster, volume):
-    recording, _ = recordings.english_2min()
+    recording = english_2min()
     job = namespace.job("island", recording=recording)
     with Unreachable(cluster, job.running_pod()):
         status = job.succeeded()
@@ -127,22 +133,22 @@ def test_the_api_stays_away_from_the_runner(namespace, cluster, volume):
     assert durable_copy(volume, job)["text"].startswith(status["result"]["text"])
 
 
-def test_two_namespaces_share_the_cache(namespaces, kubectl, hub_here):
+def test_two_namespaces_share_the_cache(namespaces, hub_here, whisper_tiny_en):
     first, second = namespaces("-a"), namespaces("-b")
-    before = hub_here.bytes_sent("openai/whisper-tiny.en", "model.safetensors")
+    hub_here.behaviour.forget()
 
-    one = first.job("one", recording=recordings.dashwood(), model="tiny.en")
-    two = second.job("two", recording=recordings.dashwood(), model="tiny.en")
+    one = first.job("one", recording=ready.dashwood().path, model="tiny.en")
+    two = second.job("two", recording=ready.dashwood().path, model="tiny.en")
     waiting = one.until(lambda r: condition(r, "ModelReady"), "says how it is with the model")
     assert condition(waiting, "ModelReady")["reason"] in ("Downloading", "Ready")
 
     assert one.succeeded()["result"]["text"] == two.succeeded()["result"]["text"]
-    sent = hub_here.bytes_sent("openai/whisper-tiny.en", "model.safetensors") - before
-    assert sent == hub_here.size("openai/whisper-tiny.en", "model.safetensors"), "one download, for both"
+    weights = sum(r.sent for r in hub_here.behaviour.requests(stage="content"))
+    assert weights == (whisper_tiny_en / "model.safetensors").stat().st_size, "one download, for both"
 
 
 def test_a_runners_token_writes_nothing_but_its_own_result(namespace, kubectl, cluster, tmp_path):
-    recording, _ = recordings.english_20min()
+    recording = ready.english_20min().path
     mine, other = namespace.job("mine", recording=recording), namespace.job("mine-too", recording=recording)
     pod = mine.running_pod()["metadata"]["name"]
     other.until(lambda r: r["status"].get("jobName"), "has its Job")
