@@ -1,4 +1,4 @@
-"""A runner's token, tried on everything that it must not do: it can change its own result and progress, and that is all."""
+"""A runner's token, tried on what it must not do: it can change its own result and progress, and that is all."""
 
 from __future__ import annotations
 
@@ -99,13 +99,15 @@ def test_the_operator_writes_on_beside_it(api, team, runner, own):
 )
 def test_the_operators_fields_are_refused(runner, own, status):
     said = refusal(runner, own, {"progress": PROGRESS, **status})
-    assert "a runner may change status.result and status.progress alone; the rest of the status is the operator's" in said
+    assert (
+        "a runner may change status.result and status.progress alone; the rest of the status is the operator's" in said
+    )
 
 
 def test_taking_away_the_operators_fields_is_refused(runner, own):
     """Not by apply, which would leave them, but by the other kinds of patch."""
     for status in ({"phase": None}, {"conditions": None}, {"jobName": None, "result": RESULT}):
-        with pytest.raises(Refused, match="status.result and status.progress alone"):
+        with pytest.raises(Refused, match=r"status\.result and status\.progress alone"):
             runner.api.merge(f"{own}/status", {"status": status})
 
 
@@ -227,12 +229,14 @@ def test_a_token_without_a_pod_is_refused(team, own):
 def test_nothing_else_is_open_to_it(team, runner, own, method, path, body):
     path = path.format(own=own, jobs=JOBS.format(namespace=team.namespace), namespace=team.namespace)
     with pytest.raises(Refused) as refused:
-        runner.api.request(method, path, body, "application/merge-patch+json" if method == "PATCH" else "application/json")
+        runner.api.request(
+            method, path, body, "application/merge-patch+json" if method == "PATCH" else "application/json"
+        )
     assert refused.value.status == 403
 
 
 def test_more_rights_than_the_charts_change_nothing(api, team, runner, own):
-    """Someone binds the runners a role that may edit whole TranscriptionJobs: the policy still holds them to the status."""
+    """Someone binds the runners a role that may do everything: the policy still holds them to the status."""
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{team.namespace}/rolebindings"
     api.create(
@@ -246,7 +250,11 @@ def test_more_rights_than_the_charts_change_nothing(api, team, runner, own):
         for method, path, body in (
             ("PATCH", own, {"spec": {"suspend": True}}),
             ("DELETE", own, None),
-            ("POST", JOBS.format(namespace=team.namespace), job("mine", {"audio": {"url": "s3://b/a"}, "model": "base"})),
+            (
+                "POST",
+                JOBS.format(namespace=team.namespace),
+                job("mine", {"audio": {"url": "s3://b/a"}, "model": "base"}),
+            ),
         ):
             kind = "application/merge-patch+json" if method == "PATCH" else "application/json"
             said = "cannot"

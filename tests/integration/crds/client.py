@@ -63,7 +63,9 @@ class Api:
         answer = self.client.rest_client.pool_manager.request(
             method, url, body=None if body is None else json.dumps(body), headers=headers
         )
-        document: Object = json.loads(answer.data)
+        # Of a path that it does not serve yet, the server says so in plain text.
+        is_json = answer.headers.get("Content-Type", "").startswith("application/json")
+        document: Object = json.loads(answer.data) if is_json else {"message": answer.data.decode()}
         if answer.status >= 300:
             raise Refused(answer.status, document)
         return document

@@ -19,9 +19,7 @@ ACCEPTED = yaml.safe_load((HERE / "accepted.yaml").read_text())
 @pytest.mark.parametrize("case", REFUSED, ids=lambda case: case["why"])
 def test_refused(api, namespace, case):
     with pytest.raises(Refused) as refused:
-        api.create(
-            JOBS.format(namespace=namespace), job("x", laid_over(GOOD, case["spec"])), dryRun="All"
-        )
+        api.create(JOBS.format(namespace=namespace), job("x", laid_over(GOOD, case["spec"])), dryRun="All")
     answers = list(refused.value.causes)
     for expected in case["says"]:
         field, _, text = expected.partition(": ")

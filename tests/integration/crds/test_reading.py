@@ -43,9 +43,7 @@ def columns(text: str) -> list[list[str]]:
     header, *rows = text.splitlines()
     starts = [m.start() for m in re.finditer(r"\S+", header)]
     ends = [*starts[1:], None]
-    return [
-        [row[start:end].strip() for start, end in zip(starts, ends, strict=True)] for row in (header, *rows)
-    ]
+    return [[row[start:end].strip() for start, end in zip(starts, ends, strict=True)] for row in (header, *rows)]
 
 
 def test_get(kubectl, table):
