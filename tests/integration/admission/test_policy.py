@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -270,3 +271,13 @@ def test_more_rights_than_the_charts_change_nothing(api, team, runner, own):
 def test_others_are_not_held_to_it(team, own):
     """The policy speaks of runners alone: another account with the role is RBAC's matter."""
     team.runner("some-pod", account="somebody").report(own, {"progress": PROGRESS})
+
+
+def test_the_api_server_finds_no_fault_in_the_policy(api, chart):
+    """kube-controller-manager checks the expressions against the CRD's schema."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/transcription-runner.transcription.dev"
+    until = time.monotonic() + 30
+    while (policy := api.get(path)).get("status", {}).get("observedGeneration") != policy["metadata"]["generation"]:
+        assert time.monotonic() < until, policy.get("status")
+        time.sleep(0.2)
+    assert policy["status"].get("typeChecking", {}) == {}
