@@ -55,10 +55,11 @@ RUN --mount=type=cache,id=uv,target=/var/cache/uv \
     --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
     --mount=type=secret,id=index,target=/run/secrets/index \
     /opt/uv/install /opt/pins/setuptools.txt
-COPY pyproject.toml README.md LICENSE /src/
+COPY pyproject.toml LICENSE /src/
 COPY operator/ /src/operator/
 COPY runner/ /src/runner/
-RUN /opt/uv/bin/uv pip install --quiet --offline --no-cache --compile-bytecode --python /opt/venv/bin/python \
+RUN touch /src/README.md && \
+    /opt/uv/bin/uv pip install --quiet --offline --no-cache --compile-bytecode --python /opt/venv/bin/python \
       --no-deps --no-build-isolation /src && \
     mkdir /out && cd / && tar c opt/venv/bin/transcription-* opt/venv/lib/python3*/site-packages/transcription_* | tar x -C /out
 

@@ -103,5 +103,6 @@ DEBIAN_PACKAGES = (
     DebianPackage("socat", "socat", "kubectl port-forward"),
     DebianPackage("buildah", "buildah", "builds the container images"),
     DebianPackage("debootstrap", "debootstrap", "the images' base"),
+    DebianPackage("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "the images' base"),
     DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
 )

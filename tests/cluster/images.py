@@ -1,0 +1,231 @@
+"""Builds the operator's and the runner's image, and brings them to a node."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster import base_image, registry
+from tests.cluster.buildah import Buildah
+from tests.cluster.cluster import Cluster
+from tests.cluster.containerd import Containerd
+from tests.cluster.errors import ClusterError
+from tests.cluster.layout import Layout
+from tests.cluster.locks import exclusive
+from tests.cluster.paths import CHECKOUT, cache_root
+
+_TARGETS = ("operator", "runner")
+_SOURCES = (
+    "Dockerfile",
+    ".dockerignore",
+    "LICENSE",
+    "constraints/operator.txt",
+    "constraints/runner.txt",
+    "constraints/uv.txt",
+    "operator",
+    "pyproject.toml",
+    "runner",
+)
+_IGNORED = {"__pycache__"}
+_KEPT_TAGS = 3
+_MAX_INTERMEDIATE_IMAGES = 80
+_COLD_GIB = 20
+_WARM_GIB = 2
+
+
+@dataclass(frozen=True)
+class Images:
+    """The names that a chart or a pod uses."""
+
+    operator: str
+    runner: str
+
+    @property
+    def all(self) -> tuple[str, str]:
+        """Both."""
+        return self.operator, self.runner
+
+
+def current() -> Images:
+    """The images of this very tree, built or not: their tag is a hash of all that goes into them."""
+    digest = hashlib.sha256(base_image.name().encode())
+    for path in _source_files():
+        digest.update(f"\0{path.relative_to(CHECKOUT)}\0".encode())
+        digest.update(path.read_bytes())
+    tag = digest.hexdigest()[:12]
+    return Images(f"transcription-operator:{tag}", f"transcription-runner:{tag}")
+
+
+def build() -> Images:
+    """The images of this very tree: nothing to do if they are there."""
+    images = current()
+    root = _root()
+    with exclusive(root / "lock", "it builds images"):
+        buildah = Buildah(root)
+        if all(buildah.exists(f"localhost/{each}") for each in images.all):
+            return images
+        _check_space(root, buildah)
+        _share_uv_cache(buildah)
+        base = base_image.ensure(buildah)
+        for target, image in zip(_TARGETS, images.all, strict=True):
+            _build(buildah, base, target, image)
+        _prune(buildah, root)
+    return images
+
+
+def load(cluster: Cluster, images: Images) -> None:
+    """Bring images into a node: only the layers that it lacks travel."""
+    if cluster.kind != "node":
+        raise ClusterError(f"{cluster.name} has no node that the tests started: push {', '.join(images.all)} yourself")
+    layout = Layout(cluster.name)
+    runtime = Containerd(layout.containerd_socket)
+    present = runtime.images()
+    wanted = [each for each in images.all if _full_name(each) not in present]
+    if not wanted:
+        return
+    root = _root()
+    with exclusive(root / "lock", "it builds or moves images"):
+        buildah = Buildah(root)
+        store = root / "registry"
+        with registry.serving(store) as address:
+            for image in wanted:
+                _move(buildah, runtime, image, address)
+        registry.share_blobs(store, layout.containerd)
+    _forget_old(runtime, images)
+
+
+def _root() -> Path:
+    root = cache_root() / "images"
+    root.mkdir(parents=True, exist_ok=True)
+    return root
+
+
+def _source_files() -> list[Path]:
+    found: list[Path] = []
+    for source in _SOURCES:
+        path = CHECKOUT / source
+        found += [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    unwanted = (".egg-info", ".mypy_cache")
+    return sorted(
+        each
+        for each in found
+        if not _IGNORED & set(each.parts) and not any(part.endswith(unwanted) for part in each.parts)
+    )
+
+
+def _check_space(root: Path, buildah: Buildah) -> None:
+    cold = not buildah.tags("localhost/transcription-runner")
+    needed = _COLD_GIB if cold else _WARM_GIB
+    free = shutil.disk_usage(root).free >> 30
+    if free < needed:
+        raise ClusterError(f"the images and the node's copy of them need {needed} GiB, and {root} has {free} GiB free")
+    if cold:
+        print(f"images: the first time takes minutes and {needed} GiB of the {free} GiB free at {root}", flush=True)
+
+
+def _build(buildah: Buildah, base: str, target: str, image: str) -> None:
+    started = time.monotonic()
+    print(f"images: {image}", flush=True)
+    with contextlib.ExitStack() as stack:
+        secrets = []
+        if authority := _authority():
+            secrets.append(f"--secret=id=ca,src={authority}")
+        if index := _package_index():
+            path = buildah.temporary / f"index-{os.getpid()}"
+            stack.callback(path.unlink, missing_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(index)
+            secrets.append(f"--secret=id=index,src={path}")
+        buildah.run(
+            "build", "--layers", "--pull-never", f"--build-arg=BASE_IMAGE={base}", *secrets,
+            f"--target={target}", f"--tag=localhost/{image}", str(CHECKOUT),
+        )  # fmt: skip
+    size = buildah.size(f"localhost/{image}") / 1e6
+    print(f"images: {image} built in {time.monotonic() - started:.0f} s, {size:,.0f} MB", flush=True)
+
+
+def _authority() -> Path | None:
+    """The authorities that this machine trusts, its own among them: for the build alone."""
+    path = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
+    return path if path.is_file() else None
+
+
+def _package_index() -> str | None:
+    """Where this machine gets Python packages from, if not from where everyone does: for the build alone."""
+    named = next((v for k in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if (v := os.environ.get(k))), "")
+    if not named:
+        asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+        named = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    if not named:
+        return None
+    return "".join(f"export {each}={shlex.quote(named)}\n" for each in ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"))
+
+
+def _share_uv_cache(buildah: Buildah) -> None:
+    """The build's cache mount `uv` is this person's own uv cache: gigabytes are fetched and kept once."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    usual = (Path(base) if base else Path.home() / ".cache") / "uv"
+    cache = Path(os.environ.get("UV_CACHE_DIR", usual))
+    cache.mkdir(parents=True, exist_ok=True)
+    link = buildah.temporary / "buildah-cache" / "uv"
+    link.parent.mkdir(exist_ok=True)
+    if link.is_symlink() and link.readlink() == cache:
+        return
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    link.unlink(missing_ok=True)
+    link.symlink_to(cache)
+
+
+def _move(buildah: Buildah, runtime: Containerd, image: str, address: str) -> None:
+    started = time.monotonic()
+    remote = f"{address}/{image}"
+    buildah.run(
+        "push", "--quiet", "--tls-verify=false", "--format=oci", "--compression-format=zstd",
+        f"localhost/{image}", f"docker://{remote}",
+    )  # fmt: skip
+    pushed = time.monotonic()
+    runtime.run("images", "pull", "--plain-http", remote)
+    runtime.run("images", "tag", remote, _full_name(image))
+    runtime.run("images", "remove", remote)
+    seconds = time.monotonic() - pushed
+    print(f"images: {image} on the node (pushed {pushed - started:.1f} s, pulled {seconds:.1f} s)", flush=True)
+
+
+def _full_name(image: str) -> str:
+    return f"docker.io/library/{image}"
+
+
+def _prune(buildah: Buildah, root: Path) -> None:
+    """Of each image the newest few stay, here and in the registry."""
+    kept: set[str] = set()
+    for target in _TARGETS:
+        tags = buildah.tags(f"localhost/transcription-{target}")
+        kept |= {each.removeprefix("localhost/") for each in tags[:_KEPT_TAGS]}
+        for old in tags[_KEPT_TAGS:]:
+            buildah.run("rmi", old)
+    for old in buildah.tags("localhost/transcription-base"):
+        if old != base_image.name():
+            with contextlib.suppress(ClusterError):
+                buildah.run("rmi", old)
+    if len(buildah.run("images", "--all", "--quiet").split()) > _MAX_INTERMEDIATE_IMAGES:
+        buildah.run("rmi", "--prune")
+    registry.keep_only(root / "registry", kept)
+
+
+def _forget_old(runtime: Containerd, images: Images) -> None:
+    """On the node, this tree's images and those in use stay."""
+    wanted = {_full_name(each) for each in images.all}
+    repositories = {each.rpartition(":")[0] for each in wanted}
+    used = set(runtime.run("containers", "list").split())
+    for each in runtime.images():
+        if each.rpartition(":")[0] in repositories and each not in wanted and each not in used:
+            runtime.run("images", "remove", each)
