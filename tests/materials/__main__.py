@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.materials import cache, hub, ready, recordings, speech, tiny_random, weights
+from tests.materials import cache, hub, plans, recordings, speech, tiny_random, weights
 from tests.materials.hub_repository import Repository
 from tests.materials.pins import WEIGHTS
 
@@ -56,7 +56,11 @@ def _everything() -> dict[str, Callable[[], Path]]:
     """Return what has a name, and how to get it."""
 
     def recorded(name: str) -> Callable[[], Path]:
-        return lambda: ready.READY[name]().path
+        def get() -> Path:
+            recording = recordings.NAMED[name]()
+            return recording if isinstance(recording, Path) else recording.path
+
+        return get
 
     return {
         "whisper-base": weights.whisper_base,
@@ -65,7 +69,7 @@ def _everything() -> dict[str, Callable[[], Path]]:
         "tiny.en.pt": lambda: weights.checkpoint("tiny.en"),
         "tiny-random": tiny_random.tiny_random,
         "speech": speech.folder,
-        **{name: recorded(name) for name in ready.READY},
+        **{name: recorded(name) for name in recordings.NAMED},
     }
 
 
@@ -91,7 +95,7 @@ def _list(_: argparse.Namespace) -> int:
         print(f"{pin.name}.pt\tthe same weights as openai-whisper reads them")
     print("tiny-random\ta small random model with the real tokenizer")
     print("speech\tpeople's recordings from Debian's packages")
-    for name, function in ready.READY.items():
+    for name, function in recordings.NAMED.items():
         print(f"{name}\t{function.__doc__}")
     return 0
 
@@ -125,8 +129,8 @@ def _hub(options: argparse.Namespace) -> int:
 def _recording(options: argparse.Namespace) -> int:
     background = None
     if options.background:
-        background = recordings.Background(options.background, options.decibels)
-    plan = recordings.conversation(
+        background = plans.Background(options.background, options.decibels)
+    plan = plans.conversation(
         options.language,
         options.minutes,
         pause=options.pause,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.materials import hub, ready, servers, tiny_random, weights
+from tests.materials import hub, recordings, servers, tiny_random, weights
 from tests.materials.hub import Hub
 from tests.materials.hub_repository import Repository
-from tests.materials.ready import Recording
-from tests.materials.servers import S3, Files
+from tests.materials.recordings import Recording
+from tests.materials.servers import S3, Https
 
 
 @pytest.fixture(scope="session")
@@ -52,26 +52,22 @@ def hub_server(_hub: Hub) -> Iterator[Hub]:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     """An S3 server with `recordings/dashwood.wav` and `recordings/folder/english.mp3`."""
-    from tests.cluster import tools
-
-    if tools.built() is None and not os.environ.get("CI"):
-        pytest.skip("versitygw is not built yet: `make cluster-up` builds it")
-    files = {"dashwood.wav": ready.dashwood().path, "folder/english.mp3": ready.english().path}
-    with servers.s3_server(tools.binary("versitygw"), files) as running:
+    files = {"dashwood.wav": recordings.dashwood(), "folder/english.mp3": recordings.english()}
+    with servers.s3_server(files=files) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def _https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
+def _https(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Https]:
     folder = tmp_path_factory.mktemp("https")
-    for recording in (ready.dashwood(), ready.english(), ready.not_audio()):
-        (folder / recording.path.name).symlink_to(recording.path)
+    for recording in (recordings.dashwood(), recordings.english(), recordings.not_audio()):
+        shutil.copyfile(recording, folder / recording.name)
     with servers.https_server(folder, names=("localhost", "www.test")) as running:
         yield running
 
 
 @pytest.fixture
-def https(_https: Files) -> Iterator[Files]:
+def https(_https: Https) -> Iterator[Https]:
     """An HTTPS server with dashwood.wav, english.mp3 and not_audio.bin; without faults for every test."""
     _https.behaviour.clear()
     _https.behaviour.forget()
@@ -80,48 +76,48 @@ def https(_https: Files) -> Iterator[Files]:
 
 
 @pytest.fixture(scope="session")
-def dashwood() -> Recording:
+def dashwood() -> Path:
     """One English sentence, wav."""
-    return ready.dashwood()
+    return recordings.dashwood()
 
 
 @pytest.fixture(scope="session")
-def english() -> Recording:
+def english() -> Path:
     """Ten English sentences, mp3."""
-    return ready.english()
+    return recordings.english()
 
 
 @pytest.fixture(scope="session")
-def french() -> Recording:
+def french() -> Path:
     """Ten French sentences, flac."""
-    return ready.french()
+    return recordings.french()
 
 
 @pytest.fixture(scope="session")
-def spanish() -> Recording:
+def spanish() -> Path:
     """Ten Spanish sentences, Opus."""
-    return ready.spanish()
+    return recordings.spanish()
 
 
 @pytest.fixture(scope="session")
 def english_20min() -> Recording:
     """Twenty minutes of English, mp3."""
-    return ready.english_20min()
+    return recordings.english_20min()
 
 
 @pytest.fixture(scope="session")
-def silence() -> Recording:
+def silence() -> Path:
     """Half a minute of nothing."""
-    return ready.silence()
+    return recordings.silence()
 
 
 @pytest.fixture(scope="session")
-def noise() -> Recording:
+def noise() -> Path:
     """Half a minute of white noise."""
-    return ready.noise()
+    return recordings.noise()
 
 
 @pytest.fixture(scope="session")
-def not_audio() -> Recording:
+def not_audio() -> Path:
     """Bytes that are no recording."""
-    return ready.not_audio()
+    return recordings.not_audio()

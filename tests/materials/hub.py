@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
@@ -36,8 +36,9 @@ class Hub:
     content_port: int
     behaviour: Behaviour
 
+    @property
     def environment(self) -> dict[str, str]:
-        """Return what a process needs to use this Hub and no other."""
+        """What a process needs to use this Hub and no other."""
         return {"HF_ENDPOINT": self.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -51,13 +52,22 @@ def whisper() -> list[Repository]:
 
 @contextlib.contextmanager
 def serve(
-    repositories: Iterable[Repository], *, host: str = "127.0.0.1", port: int = 0, content_port: int = 0
+    repositories: Iterable[Repository] | Mapping[str, Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    content_port: int = 0,
 ) -> Iterator[Hub]:
     """Run a Hub with these repositories in a thread, and the server of its large files on a port of its own.
 
+    A mapping gives each repository's folder by name, with `main` as its only branch.
     With a host such as 0.0.0.0 the URL names this machine; others put their name for it in its place.
     """
     behaviour = Behaviour()
+    if isinstance(repositories, Mapping):
+        known = {weights.hub() / pin.repo: {"main": pin.revision} for pin in WEIGHTS.values()}
+        named = repositories.items()
+        repositories = [Repository(name, {"main": folder}, known.get(folder, {})) for name, folder in named]
     application = _Application(repositories, behaviour)
     with (
         running(application.content(), host, content_port) as application.content_port,

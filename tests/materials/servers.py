@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import ssl
 import subprocess
@@ -18,34 +19,51 @@ from typing import Any
 import trustme
 from aiohttp import web
 
+from tests.cluster import tools
 from tests.materials.faults import Behaviour
 from tests.materials.web import Answer, Site, running
 
 
 @dataclass(frozen=True)
-class Files:
-    """A running server of static files."""
+class Http:
+    """A running server of the files in a folder."""
 
-    #: With the first of its names; other names and this machine's addresses lead to it as well.
     url: str
     port: int
+    folder: Path
     behaviour: Behaviour
-    #: The certificate authority's PEM file; none for plain HTTP.
-    ca: Path | None = None
+
+    def put(self, name: str, file: Path) -> str:
+        """Offer a copy of a file under this name; return its URL."""
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, self.folder / name)
+        return f"{self.url}/{name}"
+
+
+@dataclass(frozen=True)
+class Https(Http):
+    """The same over TLS; the URL has the first of the certificate's names."""
+
+    #: The certificate authority's file.
+    ca: Path
+
+    @property
+    def ca_pem(self) -> str:
+        return self.ca.read_text()
 
 
 @contextlib.contextmanager
-def http_server(folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Files]:
+def http_server(folder: Path, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[Http]:
     """Serve a folder over HTTP; ranges and faults as in `faults.py`."""
     behaviour = Behaviour()
     with running(_static(folder, behaviour), host, port) as listening:
-        yield Files(f"http://{_own_name(host)}:{listening}", listening, behaviour)
+        yield Http(f"http://{_own_name(host)}:{listening}", listening, folder, behaviour)
 
 
 @contextlib.contextmanager
 def https_server(
     folder: Path, *, names: Sequence[str] = ("localhost",), host: str = "127.0.0.1", port: int = 0
-) -> Iterator[Files]:
+) -> Iterator[Https]:
     """Serve a folder over HTTPS, with a certificate for these names from an authority of its own."""
     authority = trustme.CA()
     certificate = authority.issue_cert(*dict.fromkeys([*names, "localhost", "127.0.0.1"]))
@@ -56,7 +74,7 @@ def https_server(
         certificate.configure_cert(context)
         behaviour = Behaviour()
         with running(_static(folder, behaviour), host, port, context) as listening:
-            yield Files(f"https://{names[0]}:{listening}", listening, behaviour, ca)
+            yield Https(f"https://{names[0]}:{listening}", listening, folder, behaviour, ca)
 
 
 def _own_name(host: str) -> str:
@@ -68,8 +86,8 @@ def _static(folder: Path, behaviour: Behaviour) -> web.Application:
 
     async def get(request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"]
-        file = (folder / path).resolve()
-        found = file.is_file() and file.is_relative_to(folder.resolve())
+        file = folder / path
+        found = file.is_file() and ".." not in file.parts
         answer = Answer(file=file) if found else Answer(404, body=b"no such file")
         return await site.answer(request, path, "content", answer)
 
@@ -89,14 +107,24 @@ class S3:
     access_key: str
     secret_key: str
 
+    @property
     def environment(self) -> dict[str, str]:
-        """Return what s3fs and other clients read."""
+        """What s3fs and other clients read."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+    def put(self, key: str, file: Path) -> str:
+        """Put a file into the bucket; return its URL."""
+        self.files().put_file(str(file), f"{self.bucket}/{key}")
+        return f"s3://{self.bucket}/{key}"
+
+    def read(self, key: str) -> bytes:
+        """Return what is in the bucket under this key."""
+        return bytes(self.files().cat_file(f"{self.bucket}/{key}"))
 
     def files(self) -> Any:
         """Return its contents as s3fs sees them, with all rights: `bucket/key` are the paths."""
@@ -109,22 +137,27 @@ class S3:
 
 @contextlib.contextmanager
 def s3_server(
-    binary: Path,
-    files: Mapping[str, Path] | None = None,
+    folder: Path | None = None,
     *,
+    files: Mapping[str, Path] | None = None,
+    binary: Path | None = None,
     bucket: str = "recordings",
     host: str = "127.0.0.1",
     port: int = 0,
     access_key: str = "materials",
     secret_key: str = "materials-secret",
 ) -> Iterator[S3]:
-    """Run versitygw on a folder of its own, with one bucket and these files (key: path) in it."""
+    """Run versitygw, with one bucket and these files (key: path) in it.
+
+    Buckets lie in `folder` (one of its own, if none is named); the program is the test cluster's.
+    """
     port = port or _free_port(host)
+    binary = binary or tools.binary("versitygw")
     with tempfile.TemporaryDirectory(prefix="materials-s3-") as scratch:
         log = Path(scratch) / "log"
-        root, notes = Path(scratch) / "buckets", Path(scratch) / "notes"
+        root, notes = folder or Path(scratch) / "buckets", Path(scratch) / "notes"
         notes.mkdir()
-        (root / bucket).mkdir(parents=True)  # a bucket is a folder, and an object a file in it
+        (root / bucket).mkdir(parents=True, exist_ok=True)  # a bucket is a folder, and an object a file in it
         # It ends with us, whatever ends us.
         command = ["setpriv", "--pdeathsig", "KILL", "--", str(binary), "--quiet", "--port", f"{host}:{port}"]
         command += ["--access", access_key, "--secret", secret_key, "posix", "--sidecar", str(notes), str(root)]
@@ -133,7 +166,7 @@ def s3_server(
             try:
                 _wait_for(server.url, process, log)
                 for key, path in (files or {}).items():
-                    server.files().put_file(str(path), f"{bucket}/{key}")
+                    server.put(key, path)
                 yield server
             finally:
                 process.kill()

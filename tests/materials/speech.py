@@ -116,7 +116,7 @@ def _seconds(path: Path) -> float:
     if path.suffix == ".g722":
         return float(path.stat().st_size * 2 / RATE)  # two samples a byte
     with wave.open(str(path)) as file:
-        return file.getnframes() / file.getframerate()
+        return float(file.getnframes() / file.getframerate())
 
 
 def _sphinx_texts(group: Path) -> dict[str, str]:

@@ -54,7 +54,7 @@ def distance(expected: list[str], heard: list[str]) -> int:
     return int(row[-1])
 
 
-def wer(expected: str, heard: str, language: str = "en") -> float:
+def word_error_rate(expected: str, heard: str, language: str = "en") -> float:
     """Return the word error rate of what was heard; 0 is perfect, and more than 1 is possible."""
     reference = words(expected, language)
     if not reference:
