@@ -306,6 +306,10 @@ def _under_way(draft: _Draft, job: JobView, spec: Spec) -> Plan:
         _set_start(draft, pod, job)
         draft.started(True, "Running", f"Pod {pod.name} is running.{history}")
         return draft.plan("Running")
+    last = latest(o.pods)
+    if pod is None and last is not None and (last.phase == "Succeeded" or not job.failed):
+        # The pod has ended and the Job controller has not judged it yet: its word follows at once.
+        return draft.plan(str(o.status.get("phase") or "Pending"))
     reason, text = _why_not_running(o, pod, job)
     if reason == "VolumeNotBound" or o.warnings:
         draft.actions.append(EnsureAccess())  # something that pods need may have been deleted since
@@ -320,7 +324,8 @@ def _why_not_running(o: Observed, pod: PodView | None, job: JobView) -> tuple[st
     if pod is None:
         if warnings:
             return "JobCreated", f"Job {job.name} cannot make its pod: {warnings}"
-        return "JobCreated", f"Job {job.name} is made; its pod follows."
+        what = "the pod of its next attempt follows" if job.failed else "its pod follows"
+        return "JobCreated", f"Job {job.name} is made; {what}."
     if pod.trouble:
         return pod.trouble.reason, _ADVICE[pod.trouble.reason].format(pod=pod.name, words=pod.trouble.message)
     if warnings:

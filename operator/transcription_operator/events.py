@@ -55,5 +55,5 @@ def post(api: Api, observed: Observed, transitions: list[Transition]) -> None:
         try:
             api.create(k8s.EVENTS, build(observed, transition), observed.namespace)
         except ApiError as error:
-            if not error.already_exists:
+            if not error.already_exists and not error.namespace_gone:
                 _log.warning("no event for %s/%s: %s", observed.namespace, observed.name, error)

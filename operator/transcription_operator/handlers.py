@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,16 +57,16 @@ def build(
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry, id="login", retries=10, backoff=2.0)
-    def login(**_: Any) -> kopf.ConnectionInfo:  # noqa: ANN401
+    def login(**_: Any) -> kopf.ConnectionInfo:
         return connection(load_configuration(kubeconfig))
 
     @kopf.on.startup(registry=registry, id="startup")
-    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:  # noqa: ANN401
+    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure(settings)
-        health.beat_in_loop()
+        health.started()
 
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
-    async def on_resource(type: str | None, meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+    async def on_resource(type: str | None, meta: Mapping[str, Any], **_: Any) -> None:
         # Out of the watch is "deleted" too: whatever it is, there is nothing more to do.
         if type != "DELETED":
             queue.add(Key(meta["namespace"], meta["name"]))
@@ -81,11 +80,11 @@ def build(
                 queue.add(waiting)
 
     @kopf.on.event("batch", "v1", "jobs", registry=registry)
-    async def on_job(meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+    async def on_job(meta: Mapping[str, Any], **_: Any) -> None:
         enqueue(meta)
 
     @kopf.on.event("", "v1", "pods", registry=registry)
-    async def on_pod(meta: Mapping[str, Any], **_: Any) -> None:  # noqa: ANN401
+    async def on_pod(meta: Mapping[str, Any], **_: Any) -> None:
         enqueue(meta)
 
     return registry
@@ -104,4 +103,3 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.process.ultimate_exiting_timeout = 60
-    logging.getLogger("kopf").setLevel(logging.WARNING)

@@ -22,21 +22,20 @@ class Health:
         self._beat = self._contact = time.monotonic()
         self._ready = False
         self._checks: dict[str, Callable[[], bool]] = {}
-        self._task: asyncio.Task[None] | None = None
 
     def watch(self, name: str, check: Callable[[], bool]) -> None:
         """Add something that must be true of a living operator."""
         self._checks[name] = check
 
-    def beat_in_loop(self) -> None:
-        """Have the running event loop prove itself every second; it is ready from now on."""
+    async def beat(self) -> None:
+        """Run in the event loop for good: it proves itself every second."""
+        while True:
+            self._beat = time.monotonic()
+            await asyncio.sleep(_BEAT)
 
-        async def beat() -> None:
-            while True:
-                self._beat = time.monotonic()
-                await asyncio.sleep(_BEAT)
-
-        self._task = asyncio.get_running_loop().create_task(beat(), name="heartbeat")
+    def started(self) -> None:
+        """From now on it is ready unless something is wrong."""
+        self._beat = time.monotonic()
         self._ready = True
 
     def contact(self) -> None:

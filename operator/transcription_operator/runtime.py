@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from dataclasses import dataclass
+from typing import Any
 
 import kopf
 
@@ -48,6 +49,28 @@ def wait_for_crd(api: Api, stop: threading.Event) -> bool:
     return False
 
 
+async def _watch(registry: kopf.OperatorRegistry, state: health.Health, stop: threading.Event) -> None:
+    flag = asyncio.Event()
+
+    async def pass_on() -> None:
+        # A signal before kopf has set its own handlers. (A threading.Event would cost kopf a thread that never ends.)
+        while not stop.is_set():
+            await asyncio.sleep(0.5)
+        flag.set()
+
+    @kopf.on.cleanup(registry=registry, id="cleanup")
+    async def cleanup(**_: Any) -> None:
+        flag.set()  # else kopf, ended by a signal, waits 5 s for its own waiter on this flag
+
+    # Made before kopf's own tasks, so that it does not wait for them to end.
+    own = [asyncio.create_task(state.beat(), name="heartbeat"), asyncio.create_task(pass_on(), name="stop")]
+    try:
+        await kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=flag)
+    finally:
+        for task in own:
+            task.cancel()
+
+
 def run(settings: Settings, options: Options, stop: threading.Event | None = None) -> None:
     """Run until a signal, or until `stop` is set."""
     stop = stop or threading.Event()
@@ -74,7 +97,7 @@ def run(settings: Settings, options: Options, stop: threading.Event | None = Non
             kubeconfig=options.kubeconfig,
         )
         _log.info("operator of namespace %s started", settings.namespace)
-        asyncio.run(kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop))
+        asyncio.run(_watch(registry, state, stop))
     finally:
         sweeper.stop()
         workers.stop()

@@ -75,7 +75,7 @@ class _Section:
     def at(self, key: str) -> str:
         return f"{self._path}.{key}" if self._path else key
 
-    def _take(self, key: str, kind: type | tuple[type, ...], default: object) -> Any:  # noqa: ANN401
+    def _take(self, key: str, kind: type | tuple[type, ...], default: object) -> Any:
         self._read.add(key)
         value = self._values.get(key)
         if value is None:

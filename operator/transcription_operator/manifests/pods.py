@@ -60,7 +60,7 @@ def common_environment(settings: Settings) -> list[Manifest]:
     return [*map(dict, settings.runner.env), *variables(values)]
 
 
-def container(name: str, settings: Settings, **fields: Any) -> Manifest:  # noqa: ANN401
+def container(name: str, settings: Settings, **fields: Any) -> Manifest:
     """A container of the runner's image."""
     return {
         "name": name,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+
+from tests.unit.operator.building import MODEL_JOB, NOW, RESULT, a_job, condition, state
 from transcription_operator.decide import (
     CreateJob,
     DeleteDownload,
@@ -17,8 +19,6 @@ from transcription_operator.decide import (
     decide,
 )
 from transcription_operator.models import ModelRef
-
-from tests.unit.operator.building import MODEL_JOB, NOW, RESULT, a_job, condition, state
 
 BASE = ModelRef("openai/whisper-base")
 
@@ -190,6 +190,16 @@ def test_a_second_attempt_tells_what_became_of_the_first():
     assert plan.status["attempts"] == 2
 
 
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_between_a_pods_end_and_the_jobs_verdict_nothing_changes(phase):
+    job = a_job().with_job(active=1).with_pod("Running", running=True, started_at=NOW)
+    running = plan_of(job)
+    job.after(running)._pods.clear()
+    plan = plan_of(job.with_pod(phase))
+    assert plan.status == running.status
+    assert plan.actions == ()
+
+
 def test_a_foreign_job_of_the_name_is_a_conflict():
     plan = plan_of(a_job().with_job(owner_uid="somebody else's"))
     assert state(plan, "Started") == "False/JobConflict"
@@ -278,8 +288,8 @@ def test_a_receipt_lost_with_its_pod_is_got_by_one_more_run():
 def test_and_not_by_a_third():
     from transcription_operator import names
 
-    job = a_job().with_complete_job().with_job(
-        ended="Complete", annotations={names.ANNOTATION_RECREATED: "ReceiptLost"}
+    job = (
+        a_job().with_complete_job().with_job(ended="Complete", annotations={names.ANNOTATION_RECREATED: "ReceiptLost"})
     )
     assert state(plan_of(job), "Failed") == "True/ResultMismatch"
 
@@ -366,14 +376,18 @@ def test_a_fresh_cache_is_not_repaired():
 
 
 def test_a_finished_job_is_labelled_and_nothing_else():
-    finished = a_job().with_condition("Complete", True, "Transcribed").with_status(completionTime="2026-11-22T11:59:00Z")
+    finished = (
+        a_job().with_condition("Complete", True, "Transcribed").with_status(completionTime="2026-11-22T11:59:00Z")
+    )
     assert plan_of(finished).actions == (MarkFinished(),)
     assert plan_of(finished).status is None
     assert plan_of(finished.labelled_finished()).actions == ()
 
 
 def test_its_time_to_live():
-    finished = a_job().having(ttlSecondsAfterFinished=120).with_condition("Failed", True, "BadAudio").labelled_finished()
+    finished = (
+        a_job().having(ttlSecondsAfterFinished=120).with_condition("Failed", True, "BadAudio").labelled_finished()
+    )
     finished.with_status(completionTime="2026-11-22T11:59:00Z")
     assert plan_of(finished).requeue == 60
     assert plan_of(finished.at(NOW + timedelta(seconds=60))).actions == (DeleteResource(),)
