@@ -9,6 +9,11 @@ from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 
+# buildah copies itself into memory before each step, and now and then finds the copy still busy: a second try goes on
+# from the step that failed.
+_PASSING_TROUBLE = "sealing memfd copy: Device or resource busy"
+_ATTEMPTS = 4
+
 
 class Buildah:
     """The program, with its settings for this cache."""
@@ -29,9 +34,12 @@ class Buildah:
 
     def run(self, *arguments: str) -> str:
         """One command's output; what it says meanwhile comes back in the error, if there is one."""
-        done = subprocess.run(
-            ["buildah", *arguments], env=self._environment, capture_output=True, text=True, check=False
-        )
+        for _ in range(_ATTEMPTS):
+            done = subprocess.run(
+                ["buildah", *arguments], env=self._environment, capture_output=True, text=True, check=False
+            )
+            if not done.returncode or _PASSING_TROUBLE not in done.stderr:
+                break
         if done.returncode:
             raise ClusterError(f"buildah {arguments[0]} failed:\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
         return done.stdout

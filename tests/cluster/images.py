@@ -87,12 +87,11 @@ def load(cluster: Cluster, images: Images) -> None:
         raise ClusterError(f"{cluster.name} has no node that the tests started: push {', '.join(images.all)} yourself")
     layout = Layout(cluster.name)
     runtime = Containerd(layout.containerd_socket)
-    present = runtime.images()
-    wanted = [each for each in images.all if _full_name(each) not in present]
-    if not wanted:
+    if not _lacking(runtime, images):
         return
     root = _root()
     with exclusive(root / "lock", "it builds or moves images"):
+        wanted = _lacking(runtime, images)
         buildah = Buildah(root)
         store = root / "registry"
         with registry.serving(store) as address:
@@ -100,6 +99,11 @@ def load(cluster: Cluster, images: Images) -> None:
                 _move(buildah, runtime, image, address)
         registry.share_blobs(store, layout.containerd)
     _forget_old(runtime, images)
+
+
+def _lacking(runtime: Containerd, images: Images) -> list[str]:
+    present = runtime.images()
+    return [each for each in images.all if _full_name(each) not in present]
 
 
 def _root() -> Path:
@@ -194,7 +198,7 @@ def _move(buildah: Buildah, runtime: Containerd, image: str, address: str) -> No
     )  # fmt: skip
     pushed = time.monotonic()
     runtime.run("images", "pull", "--plain-http", remote)
-    runtime.run("images", "tag", remote, _full_name(image))
+    runtime.run("images", "tag", "--force", remote, _full_name(image))
     runtime.run("images", "remove", remote)
     seconds = time.monotonic() - pushed
     print(f"images: {image} on the node (pushed {pushed - started:.1f} s, pulled {seconds:.1f} s)", flush=True)

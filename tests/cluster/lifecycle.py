@@ -335,7 +335,6 @@ def _clean(layout: Layout, *, keep_logs: bool = False) -> None:
         raise ClusterError(f"processes in the control group {layout.name} do not end")
     if _mounted_beneath(layout.folder):
         raise ClusterError(f"something is still mounted under {layout.folder}: unmount it")
-    Node.remove_mount_points()
     kept = _KEPT | ({"logs"} if keep_logs else set())
     for each in layout.folder.iterdir():
         if each.name in kept:

@@ -67,18 +67,9 @@ class Node:
 
     @staticmethod
     def make_mount_points() -> None:
-        """The folders that the node's own are mounted on."""
+        """The folders that the node's own are mounted on. They stay: removing one would end another node's mount."""
         for folder in _OWN_FOLDERS:
             Path(folder).mkdir(parents=True, exist_ok=True)
-
-    @staticmethod
-    def remove_mount_points() -> None:
-        """Only those that are empty: a real kubelet's stay."""
-        for folder in _OWN_FOLDERS:
-            try:
-                Path(folder).rmdir()
-            except OSError:
-                continue
 
     # ---- components
 
