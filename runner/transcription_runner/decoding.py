@@ -65,7 +65,7 @@ class _Window(Generic[Ticket]):
     sequences: list[list[int]]
     ended: list[bool]
     count: int = 0
-    finished: list[tuple[list[int], float]] = field(default_factory=list)
+    finished: list[tuple[list[int], float, bool]] = field(default_factory=list)
 
 
 class Session(Generic[Ticket]):
@@ -161,7 +161,7 @@ class Session(Generic[Ticket]):
         chosen = logits.argmax(-1)
         if any(window.start.temperature > 0 for window in windows):
             counts = torch.tensor([window.count for window in windows for _ in window.sequences])
-            chosen = _sample(logits, state.temperature[rows], state.noise[rows, counts.to(logits.device)], chosen)
+            chosen = _sample(logits, state.temperature[rows], state.noise[rows].gather(1, counts.to(logits.device)[:, None])[:, 0], chosen)
         gained = logits.gather(1, chosen[:, None])[:, 0] - log_sum
         ended = state.ended[rows]
         state.total[rows] += gained * ~ended
@@ -219,7 +219,7 @@ class Session(Generic[Ticket]):
         for beam, token, score in ranked:
             if token == self._tokenizer.eot:
                 if len(window.finished) < self._most_candidates:
-                    window.finished.append((window.sequences[beam], score))
+                    window.finished.append((window.sequences[beam], score, True))
             else:
                 kept.append((beam, token, score))
                 if len(kept) == group:
@@ -257,11 +257,12 @@ class Session(Generic[Ticket]):
     def _result(self, place: int, window: _Window[Ticket]) -> DecodingResult:
         group = self._method.group
         totals = self._state.total[place * group : (place + 1) * group].tolist()
-        candidates = list(zip(window.sequences, totals, strict=True))
+        ended = window.ended if not self._method.beam else [False] * group
+        candidates = list(zip(window.sequences, totals, ended, strict=True))
         if self._method.beam:
             unfinished = sorted(candidates, key=lambda each: each[1], reverse=True)
             candidates = window.finished + unfinished[: max(0, group - len(window.finished))]
-        tokens, total = max(candidates, key=lambda each: self._score(*each))
+        tokens, total, complete = max(candidates, key=lambda each: self._score(each[0], each[1]))
         text = self._tokenizer.decode(tokens).strip()
         return DecodingResult(
             tokens=tuple(tokens),
@@ -270,6 +271,7 @@ class Session(Generic[Ticket]):
             no_speech_prob=window.no_speech_prob,
             temperature=window.start.temperature,
             compression_ratio=compression_ratio(text),
+            complete=complete,
         )
 
     def _score(self, tokens: list[int], total: float) -> float:

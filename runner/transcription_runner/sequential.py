@@ -25,6 +25,7 @@ from transcription_runner.windows import (
     Response,
     Segment,
     TextCodec,
+    likeliest,
 )
 
 SECONDS_PER_TOKEN: Final = FRAMES_PER_TOKEN / FRAMES_PER_SECOND
@@ -104,8 +105,7 @@ class Sequential:
         if self.language is None:
             # Silence after the end is part of what whisper detects the language from.
             first = clips[0][0]
-            probabilities = yield Detect(Cut(((first, first + WINDOW),), detection=True))
-            self.language = max(probabilities, key=probabilities.__getitem__)
+            self.language = likeliest((yield Detect(Cut(((first, first + WINDOW),), detection=True))))
         if options.initial_prompt is not None:
             self._initial = self._codec.encode(" " + options.initial_prompt.strip())
             self._tokens.extend(self._initial)
@@ -244,7 +244,7 @@ def segments_of(codec: TextCodec, result: DecodingResult, seek: int, size: int) 
     if not cuts:
         last = next((token - begin for token in reversed(tokens) if token >= begin), 0)
         length = last * SECONDS_PER_TOKEN if last else size / FRAMES_PER_SECOND
-        return [_segment(codec, result, seek, offset, offset + length, tokens)], seek + size
+        return [segment_of(codec, result, seek, offset, offset + length, tokens)], seek + size
     if one_stamp:
         cuts.append(len(tokens))
     segments = []
@@ -253,16 +253,17 @@ def segments_of(codec: TextCodec, result: DecodingResult, seek: int, size: int) 
         part = tokens[before:cut]
         start = offset + (part[0] - begin) * SECONDS_PER_TOKEN
         end = offset + (part[-1] - begin) * SECONDS_PER_TOKEN
-        segments.append(_segment(codec, result, seek, start, end, part))
+        segments.append(segment_of(codec, result, seek, start, end, part))
         before = cut
     if one_stamp:
         return segments, seek + size
     return segments, seek + (tokens[before - 1] - begin) * FRAMES_PER_TOKEN
 
 
-def _segment(
+def segment_of(
     codec: TextCodec, result: DecodingResult, seek: int, start: float, end: float, tokens: tuple[int, ...]
 ) -> Segment:
+    """A segment as openai-whisper has it, without its id. start, end: seconds."""
     return {
         "seek": seek,
         "start": start,

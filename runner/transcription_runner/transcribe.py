@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from transcription_runner import errors
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
+from transcription_runner.batched import Batched, pack
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.recording import Recording
 from transcription_runner.scheduler import Job, Scheduler
-from transcription_runner.sequential import Sequential
+from transcription_runner.sequential import Sequential, clip_frames
+from transcription_runner.vad import LevelMeter, SpeechDetector, quietest, speech_spans, within
+from transcription_runner.windows import Cut, Machine
 
 if TYPE_CHECKING:
     from transcription_runner.engine import Engine
@@ -135,15 +138,39 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
 
 def _open(engine: Engine, path: Path, options: TranscribeOptions) -> Job:
     recording = Recording(AudioFile(path), engine.mel)
-    recording.scan(options.clips)
-    machine = Sequential(
-        options,
-        engine.tokenizer,
-        frames=recording.frames,
-        language=options.language,
-        prompt_length=engine.prompt_length,
-    )
+    if options.mode == "sequential":
+        recording.scan(options.clips)
+        machine: Machine = Sequential(
+            options,
+            engine.tokenizer,
+            frames=recording.frames,
+            language=options.language,
+            prompt_length=engine.prompt_length,
+        )
+    else:
+        machine = Batched(
+            options,
+            engine.tokenizer,
+            cuts=_cuts(recording, options),
+            frames=recording.frames,
+            language=options.language,
+            prompt_length=engine.prompt_length,
+        )
     return Job(recording, machine)
+
+
+def _cuts(recording: Recording, options: TranscribeOptions) -> list[Cut]:
+    """The windows of a recording, from its silences or, without VAD, from its quietest moments."""
+    ear = SpeechDetector() if options.vad.enabled else LevelMeter()
+    recording.scan(options.clips, [ear])
+    ear.finish()
+    stretches = ear.stretches
+    clips = clip_frames(options, recording.frames)
+    if options.vad.enabled:
+        spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
+    else:
+        spans = [clip for clip in clips if clip[0] < clip[1]]
+    return pack(spans, lambda first, last: quietest(stretches, first, last))
 
 
 def plain(value: Any) -> Any:

@@ -54,13 +54,25 @@ class Cut:
         """Frames in all pieces."""
         return sum(end - start for start, end in self.pieces)
 
-    def to_file(self, frame: float) -> float:
-        """Where in the file a moment of the window lies, both in frames."""
+    def to_file(self, frame: float, *, first: bool = False) -> float:
+        """Where in the file a moment of the window lies, both in frames.
+
+        Between two pieces it is the end of one and the beginning of the next; `first` takes the latter.
+        """
         for start, end in self.pieces:
-            if frame <= end - start:
+            if frame < end - start or (frame == end - start and not first):
                 return start + frame
             frame -= end - start
         return float(self.pieces[-1][1])
+
+    def after(self, frame: int) -> Cut | None:
+        """What of the window lies after one of its moments."""
+        pieces = []
+        for start, end in self.pieces:
+            if frame < end - start:
+                pieces.append((start + max(0, frame), end))
+            frame -= end - start
+        return Cut(tuple(pieces)) if pieces else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +121,8 @@ class DecodingResult:
     no_speech_prob: float
     temperature: float
     compression_ratio: float
+    complete: bool = True
+    """Whether the text came to its end; else there was no room for more."""
 
 
 @dataclass(slots=True)
@@ -123,6 +137,13 @@ class WordTiming:
 
 
 Response: TypeAlias = Mapping[str, float] | DecodingResult | list[WordTiming]
+
+
+def likeliest(response: Response) -> str:
+    """The language that the answer to a Detect says."""
+    if isinstance(response, DecodingResult | list):
+        raise TypeError("not the answer to a Detect")
+    return max(response, key=response.__getitem__)
 
 
 class Machine(Protocol):

@@ -1,0 +1,249 @@
+"""A file cut at its silences, its windows decoded together: the fast way through, as a pure state machine.
+
+Every window stands alone, so a file's windows fill a batch at once. Times are those of the file. What nobody says is
+not decoded; what a window's text leaves out, although somebody speaks there, is decoded again on its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from transcription_runner import words
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.sequential import (
+    ends_with_one_stamp,
+    is_silence,
+    needs_fallback,
+    segment_of,
+    segments_of,
+)
+from transcription_runner.windows import (
+    FRAMES_PER_SECOND,
+    FRAMES_PER_TOKEN,
+    WINDOW,
+    Align,
+    Cut,
+    Decode,
+    DecodingResult,
+    Detect,
+    Request,
+    Response,
+    Segment,
+    TextCodec,
+    WordTiming,
+    likeliest,
+)
+
+Span = tuple[int, int]
+
+# A pause up to this long stays in its window as it is; a longer one is left out between two pieces of a window, and
+# one longer still ends the window: text from before and after it would share a segment.
+_KEPT_PAUSE: Final = 100
+_LONGEST_PAUSE: Final = 1000
+
+# What a window's text leaves out at its end is decoded again if there is this much of it.
+_LEFT_OUT: Final = 200
+
+# A window whose text ends sooner than this is not decoded again: it would lead nowhere.
+_ONWARD: Final = 100
+
+
+def pack(spans: Sequence[Span], quietest: Callable[[int, int], int]) -> list[Cut]:
+    """Windows of at most 30 s over all spans of speech, each span once and in order.
+
+    spans: (start, end) in frames, apart and in order. quietest: the best frame to cut at between two frames, for speech
+    that goes on for longer than a window.
+    """
+    cuts: list[Cut] = []
+    pieces: list[Span] = []
+    size = 0
+    for start, end in _short(spans, quietest):
+        pause = start - pieces[-1][1] if pieces else 0
+        if pieces and pause <= _KEPT_PAUSE and size + end - pieces[-1][1] <= WINDOW:
+            size += end - pieces[-1][1]
+            pieces[-1] = (pieces[-1][0], end)
+        elif pieces and pause <= _LONGEST_PAUSE and size + end - start <= WINDOW:
+            size += end - start
+            pieces.append((start, end))
+        else:
+            if pieces:
+                cuts.append(Cut(tuple(pieces)))
+            pieces, size = [(start, end)], end - start
+    if pieces:
+        cuts.append(Cut(tuple(pieces)))
+    return cuts
+
+
+def _short(spans: Iterable[Span], quietest: Callable[[int, int], int]) -> Iterable[Span]:
+    """The spans, those longer than a window in parts."""
+    for start, end in spans:
+        while end - start > WINDOW:
+            # In the last third of the window, so that windows are full; what is left over is not too short either.
+            last = min(start + WINDOW, end - WINDOW // 6)
+            cut = min(max(quietest(last - WINDOW // 3, last), start + 1), start + WINDOW)
+            yield start, cut
+            start = cut
+        if start < end:
+            yield start, end
+
+
+@dataclass(slots=True)
+class _Window:
+    """A window on its way: the rung of the temperature ladder it is on, and its segments once they are there."""
+
+    cut: Cut
+    rung: int = 0
+    segments: list[Segment] = field(default_factory=list)
+
+
+class Batched:
+    """One file, its windows in any order. A Machine."""
+
+    def __init__(
+        self,
+        options: TranscribeOptions,
+        codec: TextCodec,
+        *,
+        frames: int,
+        cuts: Sequence[Cut],
+        language: str | None,
+        prompt_length: int = 223,
+    ) -> None:
+        """Begin a file of `frames` frames with the windows of `pack`. language: None has it detected."""
+        self.language = language
+        self._options = options
+        self._codec = codec
+        self._frames = frames
+        prompt = codec.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
+        self._prompt = tuple(prompt[-prompt_length:])
+        self._queue: deque[_Window] = deque(_Window(cut) for cut in cuts)
+        self._out: dict[Request, _Window] = {}
+        self._finished: list[_Window] = []
+        self._detect: Detect | None = None
+        if language is None:
+            first = cuts[0] if cuts else Cut(((0, WINDOW),), detection=True)
+            self._detect = Detect(first)
+        self._detecting = self._detect is not None
+
+    @property
+    def done(self) -> bool:
+        """Whether every window is finished."""
+        return not (self._queue or self._out or self._detecting)
+
+    @property
+    def position(self) -> int:
+        """Frames dealt with: those of the windows that are still to come are not."""
+        open_ = sum(window.cut.size for window in (*self._queue, *self._out.values()))
+        return max(0, self._frames - open_)
+
+    def requests(self) -> Iterable[Request]:
+        """The language first; then any number of windows."""
+        if self._detecting:
+            if self._detect is not None:
+                request, self._detect = self._detect, None
+                yield request
+            return
+        while self._queue:
+            window = self._queue.popleft()
+            yield self._ask(window)
+
+    def take(self, request: Request, response: Response) -> None:
+        """The answer to a request."""
+        if isinstance(request, Detect):
+            self.language = likeliest(response)
+            self._detecting = False
+            return
+        window = self._out.pop(request)
+        if isinstance(response, DecodingResult):
+            self._decoded(window, response)
+        elif isinstance(response, list):
+            self._aligned(window, response)
+
+    def result(self) -> dict[str, Any]:
+        """openai-whisper's JSON."""
+        segments: list[Segment] = []
+        text = []
+        for window in sorted(self._finished, key=lambda each: each.cut.start):
+            text.append(self._codec.decode([token for each in window.segments for token in each["tokens"]]))
+            segments += ({"id": len(segments) + place, **each} for place, each in enumerate(window.segments))
+        return {"text": "".join(text), "segments": segments, "language": self.language}
+
+    def _ask(self, window: _Window) -> Request:
+        request: Request
+        if window.segments:
+            tokens = words.text_tokens(window.segments, self._codec.eot)
+            request = Align(window.cut, tuple(token for each in tokens for token in each), self.language)
+        else:
+            temperature = self._options.temperature[window.rung]
+            request = Decode(window.cut, self._prompt, self.language, temperature)
+        self._out[request] = window
+        return request
+
+    def _decoded(self, window: _Window, result: DecodingResult) -> None:
+        options = self._options
+        if needs_fallback(result, options) and window.rung + 1 < len(options.temperature):
+            window.rung += 1
+            self._queue.appendleft(window)
+            return
+        if is_silence(result, options):
+            return
+        segments, rest = window_segments(self._codec, result, window.cut)
+        if rest is not None:
+            self._queue.appendleft(_Window(rest))
+        window.segments = [
+            segment for segment in segments if segment["text"].strip() and segment["start"] != segment["end"]
+        ]
+        if options.word_timestamps and window.segments:
+            self._queue.appendleft(window)
+        elif window.segments:
+            self._finish(window)
+
+    def _aligned(self, window: _Window, timings: list[WordTiming]) -> None:
+        options = self._options
+        words.add_words(
+            window.segments,
+            timings,
+            words.text_tokens(window.segments, self._codec.eot),
+            offset=0.0,
+            last_speech=0.0,
+            prepend=options.prepend_punctuations,
+            append=options.append_punctuations,
+        )
+        self._finish(window)
+
+    def _finish(self, window: _Window) -> None:
+        """From times of the window to times of the file."""
+        for segment in window.segments:
+            segment["seek"] = window.cut.start
+            for part in (segment, *segment.get("words", ())):
+                start = window.cut.to_file(part["start"] * FRAMES_PER_SECOND, first=True)
+                end = window.cut.to_file(part["end"] * FRAMES_PER_SECOND)
+                part["start"] = round(start / FRAMES_PER_SECOND, 2)
+                part["end"] = round(max(start, end) / FRAMES_PER_SECOND, 2)
+        self._finished.append(window)
+
+
+def window_segments(codec: TextCodec, result: DecodingResult, cut: Cut) -> tuple[list[Segment], Cut | None]:
+    """A window's segments in seconds of the window, and what of its audio must be decoded again."""
+    tokens, begin = result.tokens, codec.timestamp_begin
+    segments, _ = segments_of(codec, result, 0, cut.size)
+    stamps = [token >= begin for token in tokens]
+    pairs = [i for i in range(1, len(tokens)) if stamps[i] and stamps[i - 1]]
+    stop = cut.size
+    if ends_with_one_stamp(result, codec):
+        stop = (tokens[-1] - begin) * FRAMES_PER_TOKEN
+    elif pairs:
+        tail = tokens[pairs[-1] :]
+        stamp = (tail[0] - begin) * FRAMES_PER_TOKEN
+        if result.complete and any(token < codec.eot for token in tail) and stamp < cut.size:
+            # The window ends at a pause, so text without an end of its own ends with the window.
+            seconds = stamp / FRAMES_PER_SECOND, cut.size / FRAMES_PER_SECOND
+            segments.append(segment_of(codec, result, 0, *seconds, tail))
+        else:
+            stop = stamp
+    rest = cut.after(stop) if stop >= _ONWARD else None
+    return segments, rest if rest is not None and rest.size >= _LEFT_OUT else None
+

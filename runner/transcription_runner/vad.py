@@ -1,0 +1,241 @@
+"""Where in a recording somebody speaks: Silero VAD, over a stream.
+
+The weights come with the `silero_vad` package, which is not imported (importing it sets torch to one thread). The
+network is run here a block of moments at a time: its convolutions for all of them at once, then its recurrent layer
+over the block; what it remembers is carried from block to block, so the probabilities are those of its authors' loop.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from transcription_runner import errors
+from transcription_runner.audio import SAMPLE_RATE, Samples
+from transcription_runner.mel import HOP, to_float
+from transcription_runner.options import VadOptions
+
+CHUNK: Final = 512
+"""Samples of one moment: 32 ms."""
+_CONTEXT: Final = 64
+_BINS: Final = 129
+_AROUND: Final = 5
+"""Moments that are looked at together where a cut is to be made: 160 ms."""
+
+
+class SileroNetwork(nn.Module):
+    """Silero VAD's network for 16 kHz, with the names that its weights have."""
+
+    def __init__(self) -> None:
+        """Lay out the layers."""
+        super().__init__()
+        self.stft_conv = nn.Conv1d(1, 2 * _BINS, 256, stride=128, bias=False)
+        self.conv1 = nn.Conv1d(_BINS, 128, 3, padding=1)
+        self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
+        self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
+        self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
+        self.lstm = nn.LSTM(128, 128)
+        self.final_conv = nn.Conv1d(128, 1, 1)
+
+    def forward(self, chunks: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """chunks: (n, 64 + 512), moments in order, each after the end of the one before. Returns (n,), and its memory."""
+        x = functional.pad(chunks[:, None], (0, 64), mode="reflect")
+        x = self.stft_conv(x)
+        x = (x[:, :_BINS] ** 2 + x[:, _BINS:] ** 2).sqrt()
+        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = layer(x).relu()
+        x, state = self.lstm(x.squeeze(-1)[:, None], state)
+        x = self.final_conv(x.relu().transpose(1, 2)).sigmoid()
+        return x[:, 0, 0], state
+
+
+class SpeechDetector:
+    """Hears a recording (a Listener of Recording.scan) and tells where speech is."""
+
+    def __init__(self) -> None:
+        """Begin a recording. Raises errors.Internal if the package `silero_vad` is not installed."""
+        self._network = _network()
+        self._state: tuple[Tensor, Tensor] | None = None
+        self._context = np.zeros(_CONTEXT, np.float32)
+        self._rest = np.zeros(0, np.float32)
+        self._start: int | None = None
+        self._end = 0
+        self._runs: list[tuple[int, list[NDArray[np.float32]]]] = []
+
+    def add(self, start: int, samples: Samples) -> None:
+        """Samples, the first of which has index `start` in the file; a jump begins a new stretch."""
+        if self._start is None or start != self._end:
+            self.finish()
+            self._start = start
+            self._runs.append((start, []))
+            self._state, self._context = None, np.zeros(_CONTEXT, np.float32)
+        self._end = start + len(samples)
+        floats = np.concatenate([self._rest, to_float(samples)])
+        whole = len(floats) // CHUNK * CHUNK
+        self._rest = floats[whole:]
+        self._run(floats[:whole])
+
+    def finish(self) -> None:
+        """The end of the recording: hear its last samples, followed by silence."""
+        if len(self._rest):
+            self._run(np.pad(self._rest, (0, CHUNK - len(self._rest))))
+            self._rest = np.zeros(0, np.float32)
+
+    @property
+    def stretches(self) -> list[tuple[int, NDArray[np.float32]]]:
+        """The index of the first sample of every stretch heard, and a probability for each 32 ms after it."""
+        return [(start, np.concatenate(parts) if parts else np.zeros(0, np.float32)) for start, parts in self._runs]
+
+    @torch.inference_mode()
+    def _run(self, samples: NDArray[np.float32]) -> None:
+        if not len(samples):
+            return
+        chunks = samples.reshape(-1, CHUNK)
+        before = np.concatenate([self._context[None], chunks[:-1, -_CONTEXT:]])
+        self._context = chunks[-1, -_CONTEXT:].copy()
+        inputs = torch.from_numpy(np.concatenate([before, chunks], axis=1))
+        found, self._state = self._network(inputs, self._state)
+        self._runs[-1][1].append(found.numpy())
+
+
+class LevelMeter:
+    """In place of the detector where VAD is off: how loud every 32 ms are, to cut at the quietest. A Listener."""
+
+    def __init__(self) -> None:
+        """Begin a recording."""
+        self._runs: list[tuple[int, list[NDArray[np.float32]]]] = []
+        self._end = -1
+        self._rest = np.zeros(0, np.float32)
+
+    def add(self, start: int, samples: Samples) -> None:
+        """Samples, the first of which has index `start` in the file."""
+        if start != self._end:
+            self.finish()
+            self._runs.append((start, []))
+        self._end = start + len(samples)
+        floats = np.concatenate([self._rest, to_float(samples)])
+        whole = len(floats) // CHUNK * CHUNK
+        self._rest = floats[whole:]
+        self._measure(floats[:whole])
+
+    def finish(self) -> None:
+        """The end of the recording."""
+        if len(self._rest):
+            self._measure(np.pad(self._rest, (0, CHUNK - len(self._rest))))
+            self._rest = np.zeros(0, np.float32)
+
+    @property
+    def stretches(self) -> list[tuple[int, NDArray[np.float32]]]:
+        """The index of the first sample of every stretch heard, and the level of each 32 ms after it."""
+        return [(start, np.concatenate(parts) if parts else np.zeros(0, np.float32)) for start, parts in self._runs]
+
+    def _measure(self, samples: NDArray[np.float32]) -> None:
+        if len(samples):
+            self._runs[-1][1].append(np.sqrt((samples.reshape(-1, CHUNK) ** 2).mean(axis=1)))
+
+
+def speech_spans(
+    stretches: Sequence[tuple[int, NDArray[np.float32]]], options: VadOptions, samples: int
+) -> list[tuple[int, int]]:
+    """Where speech is, as (start, end) in frames of 10 ms, in order and apart. samples: the recording's end."""
+    spans: list[tuple[int, int]] = []
+    pad = options.speech_pad_ms * SAMPLE_RATE // 1000
+    for start, probabilities in stretches:
+        limit = min(samples, start + len(probabilities) * CHUNK)
+        for first, last in _speech(probabilities, options):
+            low = max(start, start + first * CHUNK - pad)
+            high = min(limit, start + last * CHUNK + pad)
+            span = (low // HOP, -(-high // HOP))
+            if spans and span[0] <= spans[-1][1]:
+                spans[-1] = (spans[-1][0], max(spans[-1][1], span[1]))
+            else:
+                spans.append(span)
+    return [(low, min(high, samples // HOP)) for low, high in spans if low < min(high, samples // HOP)]
+
+
+def within(spans: Sequence[tuple[int, int]], clips: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """What of the spans lies inside the clips. Both in frames, in order and apart."""
+    cut = [(max(start, first), min(end, last)) for first, last in clips for start, end in spans]
+    return [(start, end) for start, end in cut if start < end]
+
+
+def quietest(stretches: Sequence[tuple[int, NDArray[np.float32]]], first: int, last: int) -> int:
+    """The frame between two frames around which there is the least speech, or sound."""
+    for start, values in stretches:
+        low = max(0, (first * HOP - start) // CHUNK)
+        high = min(len(values), -(-(last * HOP - start) // CHUNK))
+        if high - low >= _AROUND:
+            around = np.convolve(values[low:high], np.ones(_AROUND) / _AROUND, mode="valid")
+            moment = low + int(np.argmin(around)) + _AROUND / 2
+            return min(max(first, round((start + moment * CHUNK) / HOP)), last)
+    return last
+
+
+def _speech(probabilities: NDArray[np.float32], options: VadOptions) -> list[tuple[int, int]]:
+    """Stretches of speech in moments: they begin at the threshold, and end where it stays well below it."""
+    pause = options.min_silence_duration_ms * SAMPLE_RATE / 1000 / CHUNK
+    least = options.min_speech_duration_ms * SAMPLE_RATE / 1000 / CHUNK
+    low = max(options.threshold - 0.15, 0.01)
+    found: list[tuple[int, int]] = []
+    begin: int | None = None
+    quiet: int | None = None
+    # Only moments that could change something are looked at: hours of silence cost nothing.
+    for moment in np.flatnonzero((probabilities >= options.threshold) | _falls(probabilities, low)).tolist():
+        if probabilities[moment] >= options.threshold:
+            if begin is not None and quiet is not None and moment - quiet >= pause:
+                found.append((begin, quiet))
+                begin = None
+            quiet = None
+            if begin is None:
+                begin = moment
+        elif begin is not None and quiet is None:
+            quiet = moment
+    if begin is not None:
+        found.append((begin, len(probabilities) if quiet is None else quiet))
+    return [(first, last) for first, last in found if last - first >= least]
+
+
+def _falls(probabilities: NDArray[np.float32], low: float) -> NDArray[np.bool_]:
+    """The first of every run of moments below `low`."""
+    below = probabilities < low
+    falls = below.copy()
+    falls[1:] &= ~below[:-1]
+    return falls
+
+
+@cache
+def _network() -> SileroNetwork:
+    spec = importlib.util.find_spec("silero_vad")
+    if spec is None or not spec.submodule_search_locations:
+        raise errors.RunnerError("the package silero-vad is not installed", hint="pip install 'transcription-operator[runner]'")
+    # The package's safetensors file holds the weights of an older version; those of its TorchScript file are current.
+    file = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        weights = torch.jit.load(str(file), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    network = SileroNetwork()
+    network.load_state_dict({ours: weights[f"_model.{theirs}"] for ours, theirs in _NAMES.items()})
+    return network.requires_grad_(False).eval()
+
+
+_NAMES: Final = {
+    "stft_conv.weight": "stft.forward_basis_buffer",
+    **{
+        f"conv{layer + 1}.{kind}": f"encoder.{layer}.reparam_conv.{kind}" for layer in range(4) for kind in ("weight", "bias")
+    },
+    **{
+        f"lstm.{kind}_{side}_l0": f"decoder.rnn.{kind}_{side}" for kind in ("weight", "bias") for side in ("ih", "hh")
+    },
+    "final_conv.weight": "decoder.decoder.2.weight",
+    "final_conv.bias": "decoder.decoder.2.bias",
+}
