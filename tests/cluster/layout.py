@@ -137,9 +137,14 @@ class Network:
         return f"10.213.{self.number}.2"
 
 
+def interface_name(cluster: str) -> str:
+    """This machine's end of a node's joint: at most 15 characters."""
+    return f"tc{hashlib.sha256(cluster.encode()).hexdigest()[:8]}h"
+
+
 def choose_network(name: str) -> Network:
     """A subnet that nothing on this machine has: first choice by the cluster's name."""
-    interface = f"{name.replace('-', '')}h"
+    interface = interface_name(name)
     shown = subprocess.run(["ip", "-json", "route", "show"], capture_output=True, text=True, check=True)
     taken = {route.get("dst", "") for route in json.loads(shown.stdout)}
     first = int(hashlib.sha256(name.encode()).hexdigest()[:4], 16)

@@ -21,7 +21,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.containerd import Containerd
 from tests.cluster.controlplane import ControlPlane, Endpoints
 from tests.cluster.errors import ClusterError
-from tests.cluster.layout import Layout, Network, checkout_name, choose_network
+from tests.cluster.layout import Layout, Network, checkout_name, choose_network, interface_name
 from tests.cluster.locks import exclusive
 from tests.cluster.node import Node
 from tests.cluster.processes import Process
@@ -35,11 +35,11 @@ _USER = 10001
 _KEPT = {"containerd", "volume", "checkout", "lock"}
 
 
-def up(*, control_plane: bool = False) -> Cluster:
-    """This checkout's cluster: started, unless it runs and is well."""
+def up(*, control_plane: bool = False, suffix: str = "") -> Cluster:
+    """This checkout's cluster: started, unless it runs and is well. With a suffix it is one more beside it."""
     if wants_existing():
         return existing()
-    layout = Layout(checkout_name() + ("-cp" if control_plane else ""))
+    layout = _layout(control_plane, suffix)
     layout.claim()
     with exclusive(layout.folder / "lock", f"it starts or stops the cluster {layout.name}"):
         found = Cluster.load(layout.record)
@@ -49,12 +49,11 @@ def up(*, control_plane: bool = False) -> Cluster:
         return _start_control_plane(layout) if control_plane else _start_node(layout)
 
 
-def down(cluster: Cluster | None = None, *, control_plane: bool = False, purge: bool = False) -> None:
+def down(cluster: Cluster | None = None, *, control_plane: bool = False, suffix: str = "", purge: bool = False) -> None:
     """Stop a cluster, by default this checkout's; `purge` removes its volume and images too."""
     if cluster is not None and cluster.kind == "existing":
         return
-    name = cluster.name if cluster else checkout_name() + ("-cp" if control_plane else "")
-    layout = Layout(name)
+    layout = Layout(cluster.name) if cluster else _layout(control_plane, suffix)
     if not layout.folder.exists():
         return
     with exclusive(layout.folder / "lock", f"it starts or stops the cluster {layout.name}"):
@@ -79,11 +78,15 @@ def control_plane() -> Iterator[Cluster]:
         shutil.rmtree(layout.folder, ignore_errors=True)
 
 
-def find(*, control_plane: bool = False) -> Cluster | None:
+def find(*, control_plane: bool = False, suffix: str = "") -> Cluster | None:
     """This checkout's cluster if it is meant to be up, well or not."""
     if wants_existing():
         return existing()
-    return Cluster.load(Layout(checkout_name() + ("-cp" if control_plane else "")).record)
+    return Cluster.load(_layout(control_plane, suffix).record)
+
+
+def _layout(control_plane: bool, suffix: str) -> Layout:
+    return Layout("-".join(filter(None, [checkout_name(), suffix, "cp" if control_plane else ""])))
 
 
 def wants_existing() -> bool:
@@ -330,7 +333,7 @@ def _clean(layout: Layout, *, keep_logs: bool = False) -> None:
     cluster = Cluster.load(layout.record)
     if cluster:
         _end(cluster)
-    _remove_interface(f"{layout.name.replace('-', '')}h")
+    _remove_interface(interface_name(layout.name))
     if not cgroups.remove(layout.name):
         raise ClusterError(f"processes in the control group {layout.name} do not end")
     if _mounted_beneath(layout.folder):

@@ -1,0 +1,134 @@
+"""The test cluster itself: found again, gone without a trace, and as strict as a real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from tests.cluster import Cluster, control_plane, down, up
+from tests.cluster.api import Api, ApiError
+from tests.cluster.layout import interface_name
+from tests.cluster.waiting import until
+
+SUFFIX = "self"
+
+
+@pytest.fixture
+def own_node():
+    """A node beside this checkout's own, which may be in use."""
+    yield up(suffix=SUFFIX)
+    down(suffix=SUFFIX, purge=True)
+
+
+@pytest.fixture(scope="module")
+def plane():
+    with control_plane() as started:
+        yield started
+
+
+def traces(cluster: Cluster) -> list[str]:
+    """All that shows that a cluster runs or ran."""
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"*/{cluster.name}")]
+    if Path(f"/sys/class/net/{interface_name(cluster.name)}").exists():
+        found.append("interface")
+    found += [line for line in Path("/proc/self/mounts").read_text().splitlines() if f"/{cluster.name}/" in line]
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"/{cluster.name}/" in command and process.parent.name != str(os.getpid()):
+            found.append(command)
+    return found
+
+
+def test_up_finds_what_is_up(own_node):
+    again = up(suffix=SUFFIX)
+
+    assert again.supervisor == own_node.supervisor
+
+
+def test_nothing_remains_of_a_node(own_node):
+    assert traces(own_node)
+    own_node.down()
+    assert traces(own_node) == []
+
+
+def test_nothing_remains_of_a_node_whose_supervisor_was_killed(own_node):
+    os.kill(own_node.supervisor.pid, SIGKILL)
+    until(lambda: not own_node.init.alive(), "its first process has ended", 15)
+    own_node.down()
+    assert traces(own_node) == []
+
+
+def test_a_killed_node_comes_up_again(own_node):
+    os.kill(own_node.init.pid, SIGKILL)
+
+    again = up(suffix=SUFFIX)
+
+    assert again.supervisor != own_node.supervisor
+    assert Api(again.kubeconfig).ready()
+
+
+def test_a_killed_component_comes_back(own_node):
+    own_node.kill("kube-apiserver")
+    until(lambda: Api(own_node.kubeconfig).ready(), "the API server is back", 60)
+
+    own_node.halt("kube-apiserver")
+    until(lambda: not Api(own_node.kubeconfig).ready(), "the API server is gone", 10)
+    own_node.resume("kube-apiserver")
+    until(lambda: Api(own_node.kubeconfig).ready(), "the API server is back", 60)
+
+
+def test_a_node_offers_gpus_and_owns_its_volume(own_node):
+    node = Api(own_node.kubeconfig).get(f"/api/v1/nodes/{own_node.node_name}")
+
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+    assert "no GPU" in node["metadata"]["annotations"]["transcription.dev/no-gpu"]
+    status = own_node.volume_root.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (10001, 10001, 0o755)
+
+
+def test_two_control_planes_at_once(plane):
+    with control_plane() as other:
+        assert other.kubeconfig != plane.kubeconfig
+        assert Api(other.kubeconfig).ready()
+        assert Api(plane.kubeconfig).ready()
+        folder = other.folder
+    assert not folder.exists()
+    assert traces(other) == []
+
+
+def test_a_control_plane_goes_with_the_process_that_asked_for_it():
+    script = (
+        "import os, signal\n"
+        "from tests.cluster import control_plane\n"
+        "with control_plane() as c:\n"
+        "    print(c.supervisor.pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    supervisor = done.stdout.strip()
+    assert supervisor.isdigit(), done.stderr
+    until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor has ended", 10)
+
+
+def test_an_unrestricted_pod_is_refused(plane):
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "careless"},
+        "spec": {"containers": [{"name": "c", "image": "x"}]},
+    }
+    with pytest.raises(ApiError, match="violates PodSecurity") as refused:
+        Api(plane.kubeconfig).request("POST", "/api/v1/namespaces/default/pods", pod)
+    assert refused.value.status == 403
+
+
+def test_the_server_says_its_version(plane):
+    assert Api(plane.kubeconfig).get("/version")["gitVersion"] == "v1.35.4"
