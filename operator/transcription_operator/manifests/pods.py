@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transcription_operator import names
@@ -14,6 +14,7 @@ CACHE_MOUNT = "/cache"
 MODELS_MOUNT = "/models"
 TRANSCRIPTS_MOUNT = "/transcripts"
 CA_MOUNT = "/etc/transcription-ca"
+TERMINATION_LOG = "/dev/termination-log"
 CACHE_VOLUME = "cache"
 TMP_VOLUME = "tmp"
 CA_VOLUME = "ca"
@@ -60,8 +61,8 @@ def common_environment(settings: Settings) -> list[Manifest]:
     return [*map(dict, settings.runner.env), *variables(values)]
 
 
-def container(name: str, settings: Settings, **fields: Any) -> Manifest:
-    """A container of the runner's image."""
+def container(name: str, settings: Settings, *, env: Sequence[Manifest], **fields: Any) -> Manifest:
+    """A container of the runner's image, with a place for its receipt."""
     return {
         "name": name,
         "image": settings.runner_image,
@@ -69,6 +70,8 @@ def container(name: str, settings: Settings, **fields: Any) -> Manifest:
         "securityContext": security_context(),
         # Without a receipt the log's end says why: better than nothing when the interpreter itself dies.
         "terminationMessagePolicy": "FallbackToLogsOnError",
+        "terminationMessagePath": TERMINATION_LOG,
+        "env": [*env, *variables({"TRANSCRIPTION_TERMINATION_LOG": TERMINATION_LOG})],
         **fields,
     }
 
