@@ -18,11 +18,17 @@ from tests.cluster.waiting import until
 SUFFIX = "self"
 
 
-@pytest.fixture
-def own_node():
-    """A node beside this checkout's own, which may be in use."""
-    yield up(suffix=SUFFIX)
+@pytest.fixture(scope="module")
+def node_of_this_module():
+    """Removed at the end, with its files."""
+    yield
     down(suffix=SUFFIX, purge=True)
+
+
+@pytest.fixture
+def own_node(node_of_this_module):
+    """A node beside this checkout's own, which may be in use. Well, whatever the test before did to it."""
+    return up(suffix=SUFFIX)
 
 
 @pytest.fixture(scope="module")
@@ -53,28 +59,6 @@ def test_up_finds_what_is_up(own_node):
     assert again.supervisor == own_node.supervisor
 
 
-def test_nothing_remains_of_a_node(own_node):
-    assert traces(own_node)
-    own_node.down()
-    assert traces(own_node) == []
-
-
-def test_nothing_remains_of_a_node_whose_supervisor_was_killed(own_node):
-    os.kill(own_node.supervisor.pid, SIGKILL)
-    until(lambda: not own_node.init.alive(), "its first process has ended", 15)
-    own_node.down()
-    assert traces(own_node) == []
-
-
-def test_a_killed_node_comes_up_again(own_node):
-    os.kill(own_node.init.pid, SIGKILL)
-
-    again = up(suffix=SUFFIX)
-
-    assert again.supervisor != own_node.supervisor
-    assert Api(again.kubeconfig).ready()
-
-
 def test_a_killed_component_comes_back(own_node):
     own_node.kill("kube-apiserver")
     until(lambda: Api(own_node.kubeconfig).ready(), "the API server is back", 60)
@@ -92,6 +76,23 @@ def test_a_node_offers_gpus_and_owns_its_volume(own_node):
     assert "no GPU" in node["metadata"]["annotations"]["transcription.dev/no-gpu"]
     status = own_node.volume_root.stat()
     assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (10001, 10001, 0o755)
+
+
+def test_a_killed_node_comes_up_again(own_node):
+    os.kill(own_node.init.pid, SIGKILL)
+
+    again = up(suffix=SUFFIX)
+
+    assert again.supervisor != own_node.supervisor
+    assert Api(again.kubeconfig).ready()
+
+
+def test_nothing_remains_of_a_node_whose_supervisor_was_killed(own_node):
+    assert traces(own_node)
+    os.kill(own_node.supervisor.pid, SIGKILL)
+    until(lambda: not own_node.init.alive(), "its first process has ended", 15)
+    own_node.down()
+    assert traces(own_node) == []
 
 
 def test_two_control_planes_at_once(plane):
