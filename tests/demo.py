@@ -17,7 +17,7 @@ from tests import deployment, levels
 from tests.cluster import images, tools
 from tests.deployment import Deployment
 from tests.kubectl import Kubectl, eventually
-from tests.materials import hub, ready
+from tests.materials import hub, recordings
 
 NAMESPACE = "demo"
 NAME = "interview"
@@ -61,7 +61,7 @@ def main() -> int:
         print(operator.install(values), flush=True)
 
         folder = deployment.recordings_folder(cluster)
-        recording = deployment.place(ready.dashwood().path, folder)
+        recording = deployment.place(recordings.dashwood(), folder)
         kubectl.delete("tj", NAME, NAMESPACE) if kubectl.get("namespace", NAMESPACE) else None
         kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         kubectl.apply(*deployment.recordings_claim(NAMESPACE, folder))

@@ -14,7 +14,7 @@ from tests.cluster import images, tools
 from tests.deployment import Deployment
 from tests.e2e.world import Namespace
 from tests.kubectl import Kubectl
-from tests.materials import hub, ready, servers
+from tests.materials import hub, recordings, servers
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def hub_here(cluster) -> Iterator[hub.Hub]:
 @pytest.fixture(scope="session")
 def s3_here(cluster) -> Iterator[servers.S3]:
     """A real S3 server with a recording, where pods reach it."""
-    files = {"interviews/english.mp3": ready.english().path}
+    files = {"interviews/english.mp3": recordings.english()}
     with servers.s3_server(tools.binary("versitygw"), files, host=cluster.host_address) as server:
         yield server
 
@@ -41,7 +41,7 @@ def s3_here(cluster) -> Iterator[servers.S3]:
 def https_here(cluster, tmp_path_factory) -> Iterator[servers.Files]:
     """A recording over TLS, with a certificate of the test's own authority, where pods reach it."""
     folder = tmp_path_factory.mktemp("www")
-    (folder / "video.mp4").symlink_to(ready.video().path)
+    (folder / "video.mp4").symlink_to(recordings.video())
     with servers.https_server(folder, names=(cluster.host_address,), host=cluster.host_address) as server:
         yield server
 

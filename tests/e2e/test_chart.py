@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from tests.deployment import NAMESPACE, merge
 from tests.kubectl import eventually
-from tests.materials import ready
+from tests.materials import recordings
 
 
 def test_upgrade_uninstall_and_install_again(namespace, operator, kubectl, chart_values):
-    job = namespace.job("keepsake", recording=ready.dashwood().path)
+    job = namespace.job("keepsake", recording=recordings.dashwood())
     text = job.succeeded()["result"]["text"]
 
     operator.install(merge(chart_values, {"operator": {"podAnnotations": {"example.com/note": "upgraded"}}}))
@@ -23,7 +23,7 @@ def test_upgrade_uninstall_and_install_again(namespace, operator, kubectl, chart
     )
     assert job.resource()["status"]["result"]["text"] == text, "results outlive the operator"
 
-    waiting = namespace.job("meanwhile", recording=ready.dashwood().path)
+    waiting = namespace.job("meanwhile", recording=recordings.dashwood())
     assert "status" not in waiting.resource()
     notes = operator.install(chart_values)
     assert "kubectl" in notes

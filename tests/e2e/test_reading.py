@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tests.materials import ready
+from tests.materials import recordings
 
 
 def test_get_describe_and_explain(namespace, kubectl):
-    namespace.job("interview", recording=ready.dashwood().path).succeeded()
+    namespace.job("interview", recording=recordings.dashwood()).succeeded()
 
     header, row = kubectl.run("get", "tj", "-n", namespace.name).splitlines()
     assert header.split() == ["NAME", "PHASE", "MODEL", "PROGRESS", "LANGUAGE", "DURATION", "AGE"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.e2e.world import durable_copy
-from tests.materials import ready
+from tests.materials import recordings
 from tests.materials.wer import wer
 
 DASHWOOD = (
@@ -14,7 +14,7 @@ DASHWOOD = (
 
 
 def test_a_wav_on_a_volume(namespace, volume, kubectl):
-    job = namespace.job("interview", recording=ready.dashwood().path)
+    job = namespace.job("interview", recording=recordings.dashwood())
 
     status = job.succeeded()
 
@@ -39,7 +39,7 @@ def test_an_mp3_from_an_s3_server(namespace, s3_here):
         "from-s3", audio=f"s3://{s3_here.bucket}/interviews/english.mp3", credentialsSecret={"name": "reader"}
     )
 
-    assert wer(ready.english().transcript.text, job.succeeded()["result"]["text"]) < 0.1
+    assert wer(recordings.transcript(recordings.english()).text, job.succeeded()["result"]["text"]) < 0.1
 
 
 def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
@@ -47,7 +47,7 @@ def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
 
     job = namespace.job(
         "to-s3",
-        recording=ready.dashwood().path,
+        recording=recordings.dashwood(),
         output={
             "formats": ["json", "srt"],
             "url": f"s3://{s3_here.bucket}/transcripts",
@@ -65,19 +65,19 @@ def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
 def test_an_https_url(namespace, https_here):
     job = namespace.job("from-web", audio=f"{https_here.url}/video.mp4")
 
-    assert wer(ready.video().transcript.text, job.succeeded()["result"]["text"]) < 0.1
+    assert wer(recordings.transcript(recordings.video()).text, job.succeeded()["result"]["text"]) < 0.1
 
 
 def test_french_and_spanish_are_heard_as_such(namespace):
-    french = namespace.job("french", recording=ready.french().path)
-    spanish = namespace.job("spanish", recording=ready.spanish().path)
+    french = namespace.job("french", recording=recordings.french())
+    spanish = namespace.job("spanish", recording=recordings.spanish())
 
     assert french.succeeded()["language"] == "fr"
     assert spanish.succeeded()["language"] == "es"
 
 
 def test_twenty_minutes(namespace, kubectl, volume):
-    path, transcript = ready.english_20min().path, ready.english_20min().transcript
+    path, transcript = recordings.english_20min().path, recordings.english_20min().transcript
     job = namespace.job("long", recording=path, language="en")
 
     on_the_way = job.until(

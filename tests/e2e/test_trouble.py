@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 
 from tests.cluster import tools
 from tests.e2e.world import durable_copy
 from tests.kubectl import Kubectl, condition, eventually
-from tests.materials import ready
-from tests.materials.recordings import conversation
-
-
-def english_2min() -> Path:
-    """Long enough for something to happen while it is transcribed."""
-    return ready.made("english_2min.mp3", conversation("en", 2)).path
+from tests.materials import recordings
 
 
 def test_a_missing_file(namespace):
@@ -27,12 +20,12 @@ def test_a_missing_file(namespace):
 
 
 def test_a_file_that_is_no_audio(namespace):
-    message = namespace.job("text", recording=ready.not_audio().path).failed("BadAudio")
+    message = namespace.job("text", recording=recordings.not_audio()).failed("BadAudio")
     assert "not_audio" in message
 
 
 def test_a_recording_without_speech(namespace):
-    status = namespace.job("hush", recording=ready.silence().path).succeeded()
+    status = namespace.job("hush", recording=recordings.silence()).succeeded()
     assert status["result"]["text"] == ""
     assert status["result"]["segments"] == []
 
@@ -47,14 +40,14 @@ def test_a_bucket_without_credentials(namespace, s3_here):
 
 
 def test_a_model_that_does_not_exist(namespace):
-    job = namespace.job("typo", recording=ready.dashwood().path, model="openai/whisper-bass")
+    job = namespace.job("typo", recording=recordings.dashwood(), model="openai/whisper-bass")
     message = job.failed("ModelNotAvailable")
     assert "openai/whisper-bass" in message
     assert not namespace.kubectl.list("jobs", namespace.name)
 
 
 def test_a_secret_that_is_not_there_yet(namespace):
-    job = namespace.job("early", recording=ready.dashwood().path, credentialsSecret={"name": "later"})
+    job = namespace.job("early", recording=recordings.dashwood(), credentialsSecret={"name": "later"})
     waiting = job.until(
         lambda r: condition(r, "Started").get("reason") == "ContainerConfigError", "says what is missing"
     )
@@ -65,7 +58,7 @@ def test_a_secret_that_is_not_there_yet(namespace):
 
 
 def test_deleted_while_running(namespace, kubectl):
-    recording = ready.english_20min().path
+    recording = recordings.english_20min().path
     job = namespace.job("unwanted", recording=recording)
     job.running_pod()
 
@@ -78,7 +71,7 @@ def test_deleted_while_running(namespace, kubectl):
 
 
 def test_the_operator_is_killed_while_a_job_runs(namespace, kubectl, operator):
-    recording = english_2min()
+    recording = recordings.english_2min().path
     job = namespace.job("survivor", recording=recording)
     pod = job.running_pod()
 
@@ -109,7 +102,7 @@ def transcript_is_there(volume, job):
 
 
 def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluster, volume):
-    recording = english_2min()
+    recording = recordings.english_2min().path
     job = namespace.job("hiccup", recording=recording)
     with Unreachable(cluster, job.running_pod()):
         eventually(lambda: transcript_is_there(volume, job), bool, what="the durable copy is written", seconds=200)
@@ -121,7 +114,7 @@ def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluste
 
 
 def test_the_api_stays_away_from_the_runner(namespace, cluster, volume):
-    recording = english_2min()
+    recording = recordings.english_2min().path
     job = namespace.job("island", recording=recording)
     with Unreachable(cluster, job.running_pod()):
         status = job.succeeded()
@@ -137,8 +130,8 @@ def test_two_namespaces_share_the_cache(namespaces, hub_here, whisper_tiny_en):
     first, second = namespaces("-a"), namespaces("-b")
     hub_here.behaviour.forget()
 
-    one = first.job("one", recording=ready.dashwood().path, model="tiny.en")
-    two = second.job("two", recording=ready.dashwood().path, model="tiny.en")
+    one = first.job("one", recording=recordings.dashwood(), model="tiny.en")
+    two = second.job("two", recording=recordings.dashwood(), model="tiny.en")
     waiting = one.until(lambda r: condition(r, "ModelReady"), "says how it is with the model")
     assert condition(waiting, "ModelReady")["reason"] in ("Downloading", "Ready")
 
@@ -148,7 +141,7 @@ def test_two_namespaces_share_the_cache(namespaces, hub_here, whisper_tiny_en):
 
 
 def test_a_runners_token_writes_nothing_but_its_own_result(namespace, kubectl, cluster, tmp_path):
-    recording = ready.english_20min().path
+    recording = recordings.english_20min().path
     mine, other = namespace.job("mine", recording=recording), namespace.job("mine-too", recording=recording)
     pod = mine.running_pod()["metadata"]["name"]
     other.until(lambda r: r["status"].get("jobName"), "has its Job")
