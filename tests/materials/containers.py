@@ -59,8 +59,9 @@ def write(
         sound.codec_context.flags |= av.codec.context.Flags.bitexact
         done = shown = 0
         for block in blocks:
-            data = (np.clip(block, -1, 1) * 32767).astype(np.int16).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(data, format="s16", layout="mono")
+            data = (np.clip(block, -1, 1) * 32767).astype(np.int16)
+            every = np.repeat(data, channels).reshape(1, -1)
+            frame = av.AudioFrame.from_ndarray(every, format="s16", layout=_LAYOUTS[channels])
             frame.sample_rate, frame.pts, frame.time_base = RATE, done, Fraction(1, RATE)
             out.mux(sound.encode(frame))
             done += len(block)

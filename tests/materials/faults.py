@@ -27,7 +27,7 @@ class Fault:
     kind: Kind
     #: A shell pattern for `owner/name/file` on a Hub, or for the URL's path without its first slash.
     path: str = "*"
-    #: At which stage; none stands for every one.
+    #: At which stage; none stands for every one where a status is answered, and for a file's content otherwise.
     on: Stage | None = None
     #: For how many requests; none stands for all, until the faults are cleared.
     times: int | None = None
@@ -37,16 +37,21 @@ class Fault:
     seconds: float | None = None
     rate: float = 100_000
 
+    def concerns(self, path: str, stage: Stage) -> bool:
+        """Say whether it is to be shown for this request."""
+        everywhere = self.on is None and self.kind == "status"
+        return (everywhere or stage == (self.on or "content")) and fnmatch.fnmatchcase(path, self.path)
 
-@dataclass(frozen=True)
+
+@dataclass
 class Request:
-    """One request that was answered; `sent` counts the bytes of the body."""
+    """One request, from its arrival on; `sent` counts the bytes of the body as they go out."""
 
     method: str
     path: str
     stage: Stage
     status: int
-    sent: int
+    sent: int = 0
     range: str | None = None
     authorized: bool = False
 
@@ -78,14 +83,14 @@ class Behaviour:
         """Return the fault for this request, and count it."""
         with self._lock:
             for index, (fault, left) in enumerate(self._faults):
-                if fault.on in (None, stage) and fnmatch.fnmatchcase(path, fault.path):
+                if fault.concerns(path, stage):
                     if left is not None:
                         self._faults[index : index + 1] = [(fault, left - 1)] if left > 1 else []
                     return fault
         return None
 
     def record(self, request: Request) -> None:
-        """Remember an answered request."""
+        """Remember a request."""
         with self._lock:
             self._requests.append(request)
 

@@ -100,7 +100,7 @@ class _Application:
     def content(self) -> web.Application:
         """Build the server of large files."""
         app = web.Application()
-        app.router.add_get("/{repo:[^/]+/[^/]+}/{sha256}", self.large_file)
+        app.router.add_get("/{repo:[^/]+/[^/]+}/{sha256}/{path:.+}", self.large_file)
         return app
 
     def app(self) -> web.Application:
@@ -234,7 +234,7 @@ class _Application:
             status = 307
         else:
             # With the host that was asked: pods and this machine know it by different names.
-            where = f"http://{request.url.host}:{self.content_port}/{name}/{blob.sha256}"
+            where = f"http://{request.url.host}:{self.content_port}/{name}/{blob.sha256}/{quote(path)}"
             headers += [("X-Linked-ETag", f'"{blob.sha256}"'), ("X-Linked-Size", str(blob.size))]
             status = 302
         answer = Answer(status, (*headers, ("Location", where)))
@@ -260,14 +260,13 @@ class _Application:
 
     async def large_file(self, request: web.Request) -> web.StreamResponse:
         """Give a large file's bytes: like the Hub's, this other server asks for no token."""
-        name, sha256 = request.match_info["repo"], request.match_info["sha256"]
-        repository = self.repositories.get(name)
-        for commit in [repository.commit(revision) for revision in repository.revisions] if repository else []:
-            for blob in repository.files(commit).values() if repository and commit else ():
-                if blob.sha256 == sha256:
-                    answer = Answer(headers=(("ETag", f'"{sha256}"'),), file=blob.file)
-                    return await self.site.answer(request, f"{name}/{blob.path}", "content", answer)
-        return await self.site.answer(request, f"{name}/{sha256}", "content", Answer(404))
+        name, sha256, path = (request.match_info[part] for part in ("repo", "sha256", "path"))
+        answer = Answer(404)
+        if repository := self.repositories.get(name):
+            for blobs in repository.every_revision():
+                if path in blobs and blobs[path].sha256 == sha256:
+                    answer = Answer(headers=(("ETag", f'"{sha256}"'),), file=blobs[path].file)
+        return await self.site.answer(request, f"{name}/{path}", "content", answer)
 
 
 def _entry(blob: Blob) -> dict[str, Any]:

@@ -55,6 +55,10 @@ class Repository:
         """Return a commit's files by path."""
         return next(_blobs(folder) for name, folder in self.revisions.items() if self._commit(name) == commit)
 
+    def every_revision(self) -> list[dict[str, Blob]]:
+        """Return the files of all revisions."""
+        return [_blobs(folder) for folder in self.revisions.values()]
+
     def _commit(self, name: str) -> str:
         if name in self.commits:
             return self.commits[name]

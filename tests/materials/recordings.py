@@ -25,7 +25,7 @@ from tests.materials.plans import (
 from tests.materials.words import CLEAR
 
 #: Raised when the same plan comes to give other bytes.
-_FORMAT = 1
+_FORMAT = 2
 
 
 class Recording(NamedTuple):
@@ -181,7 +181,7 @@ def cut_short() -> Path:
 
 
 def damaged() -> Path:
-    """The clear English sentences as an mp3 with a hole of 4 KB in its middle: most of it can still be heard."""
+    """The clear English sentences as an mp3 with a hole of 4 KB in its middle: who skips it hears the rest."""
 
     def build(path: Path) -> None:
         data = bytearray(english().read_bytes())

@@ -60,7 +60,7 @@ class Clip:
 
     def samples(self) -> Samples:
         """Return the sound: mono, 16 kHz, -1 to 1."""
-        return _decode(self.path)
+        return _decode(self.path).copy()
 
 
 class SpeechUnavailableError(RuntimeError):
@@ -108,7 +108,6 @@ def _decode(path: Path) -> Samples:
         with av.open(str(path), format="g722") as container:
             raw = np.concatenate([frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)])
     samples: Samples = raw.astype(np.float32) / np.float32(32768)
-    samples.setflags(write=False)
     return samples
 
 

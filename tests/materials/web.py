@@ -43,15 +43,19 @@ class Site:
             headers = [] if fault.retry_after is None else [("Retry-After", f"{fault.retry_after:g}")]
             answer = Answer(fault.status, tuple(headers), b"as the test wants it")
             fault = None
-        sent = _Sent(answer.status)
+        record = Request(
+            request.method,
+            path,
+            stage,
+            answer.status,
+            range=request.headers.get("Range"),
+            authorized="Authorization" in request.headers,
+        )
+        self.behaviour.record(record)
         try:
-            return await _send(request, answer, fault, sent)
+            return await _send(request, answer, fault, record)
         except _CutError:
             return web.Response()  # nobody is there any more to read it
-        finally:
-            authorized = "Authorization" in request.headers
-            span = request.headers.get("Range")
-            self.behaviour.record(Request(request.method, path, stage, sent.status, sent.bytes, span, authorized))
 
     def add_control(self, app: web.Application) -> None:
         """Offer faults and records over HTTP too, under `/_control`."""
@@ -88,12 +92,6 @@ class _CutError(Exception):
     """The connection was closed in the middle of an answer."""
 
 
-@dataclass
-class _Sent:
-    status: int
-    bytes: int = 0
-
-
 def _span(header: str | None, size: int) -> tuple[int, int] | None:
     """Return the first byte and the one after the last that a Range header asks for; none for all."""
     if header is None or not header.startswith("bytes=") or "," in header:
@@ -104,7 +102,7 @@ def _span(header: str | None, size: int) -> tuple[int, int] | None:
     return int(first), min(int(last) + 1, size) if last else size
 
 
-async def _send(request: web.Request, answer: Answer, fault: Fault | None, sent: _Sent) -> web.StreamResponse:
+async def _send(request: web.Request, answer: Answer, fault: Fault | None, record: Request) -> web.StreamResponse:
     size = answer.file.stat().st_size if answer.file else len(answer.body)
     start, end = 0, size
     headers = dict(answer.headers)
@@ -114,11 +112,11 @@ async def _send(request: web.Request, answer: Answer, fault: Fault | None, sent:
         if span is not None:
             start, end = span
             if start >= size:
-                sent.status = 416
+                record.status = 416
                 return web.Response(status=416, headers={"Content-Range": f"bytes */{size}"})
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
-            sent.status = 206
-    response = web.StreamResponse(status=sent.status, headers=headers)
+            record.status = 206
+    response = web.StreamResponse(status=record.status, headers=headers)
     response.content_length = end - start
     if request.method == "HEAD":
         if fault is not None and fault.kind in ("stall", "cut"):
@@ -149,8 +147,8 @@ async def _send(request: web.Request, answer: Answer, fault: Fault | None, sent:
             chunk = bytearray(file.read(length) if file else answer.body[at : at + length])
             if fault is not None and fault.kind == "corrupt" and at <= fault.at < at + length:
                 chunk[fault.at - at] ^= 0xFF
+            record.sent += length
             await response.write(bytes(chunk))
-            sent.bytes += length
             at += length
     await response.write_eof()
     return response
