@@ -36,6 +36,7 @@ _SOURCES = (
 )
 _IGNORED = {"__pycache__"}
 _KEPT_TAGS = 3
+_KEPT_SECONDS = 3600
 _MAX_INTERMEDIATE_IMAGES = 80
 _COLD_GIB = 20
 _WARM_GIB = 2
@@ -70,6 +71,7 @@ def build() -> Images:
     root = _root()
     with exclusive(root / "lock", "it builds images"):
         buildah = Buildah(root)
+        _note_use(root, images)
         if all(buildah.exists(f"localhost/{each}") for each in images.all):
             return images
         _check_space(root, buildah)
@@ -98,7 +100,7 @@ def load(cluster: Cluster, images: Images) -> None:
             for image in wanted:
                 _move(buildah, runtime, image, address)
         registry.share_blobs(store, layout.containerd)
-    _forget_old(runtime, images)
+        _forget_old(runtime, root)
 
 
 def _lacking(runtime: Containerd, images: Images) -> list[str]:
@@ -208,14 +210,33 @@ def _full_name(image: str) -> str:
     return f"docker.io/library/{image}"
 
 
+def _note_use(root: Path, images: Images) -> None:
+    """A file for each tag, as old as its last use: another checkout may be about to load what it has just built."""
+    folder = root / "used"
+    folder.mkdir(exist_ok=True)
+    (folder / images.operator.rpartition(":")[2]).touch()
+
+
+def _used_tags(root: Path) -> set[str]:
+    """Those of the last hour, and the latest few."""
+    notes = sorted((root / "used").iterdir(), key=lambda each: each.stat().st_mtime, reverse=True)
+    now = time.time()
+    kept = {
+        each for place, each in enumerate(notes) if place < _KEPT_TAGS or now - each.stat().st_mtime < _KEPT_SECONDS
+    }
+    for each in set(notes) - kept:
+        each.unlink()
+    return {each.name for each in kept}
+
+
 def _prune(buildah: Buildah, root: Path) -> None:
-    """Of each image the newest few stay, here and in the registry."""
-    kept: set[str] = set()
+    """Old tags go, here and in the registry."""
+    used = _used_tags(root)
+    kept = {f"transcription-{target}:{tag}" for target in _TARGETS for tag in used}
     for target in _TARGETS:
-        tags = buildah.tags(f"localhost/transcription-{target}")
-        kept |= {each.removeprefix("localhost/") for each in tags[:_KEPT_TAGS]}
-        for old in tags[_KEPT_TAGS:]:
-            buildah.run("rmi", old)
+        for tag in buildah.tags(f"localhost/transcription-{target}"):
+            if tag.removeprefix("localhost/") not in kept:
+                buildah.run("rmi", tag)
     for old in buildah.tags("localhost/transcription-base"):
         if old != base_image.name():
             with contextlib.suppress(ClusterError):
@@ -225,11 +246,11 @@ def _prune(buildah: Buildah, root: Path) -> None:
     registry.keep_only(root / "registry", kept)
 
 
-def _forget_old(runtime: Containerd, images: Images) -> None:
-    """On the node, this tree's images and those in use stay."""
-    wanted = {_full_name(each) for each in images.all}
-    repositories = {each.rpartition(":")[0] for each in wanted}
-    used = set(runtime.run("containers", "list").split())
+def _forget_old(runtime: Containerd, root: Path) -> None:
+    """On the node stay the tags that may still be asked for, and those in use."""
+    wanted = {_full_name(f"transcription-{target}:{tag}") for target in _TARGETS for tag in _used_tags(root)}
+    repositories = {_full_name(f"transcription-{target}") for target in _TARGETS}
+    running = set(runtime.run("containers", "list").split())
     for each in runtime.images():
-        if each.rpartition(":")[0] in repositories and each not in wanted and each not in used:
+        if each.rpartition(":")[0] in repositories and each not in wanted | running:
             runtime.run("images", "remove", each)

@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.cluster.paths import HERE
 
 KUBERNETES = "1.35.4"
-GO_MINIMUM = (1, 26)
 GO_TOOLCHAIN = "go1.26.8"
 DEBIAN_SUITE = "trixie"
 
@@ -93,6 +92,7 @@ class DebianPackage:
 
 
 DEBIAN_PACKAGES = (
+    DebianPackage("golang-go", "go", "builds Kubernetes; where it is too old, it fetches a newer one"),
     DebianPackage("containerd", "containerd", "runs the node's containers"),
     DebianPackage("runc", "runc", "runs the node's containers"),
     DebianPackage("containernetworking-plugins", "/usr/lib/cni/ptp", "pods' network"),

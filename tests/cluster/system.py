@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.cluster import pins
 
-_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/go/bin", "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def missing() -> list[pins.DebianPackage]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -109,11 +108,9 @@ def _check_space(root: Path) -> None:
 
 def _go_install(go: Path, module: pins.GoModule, destination: Path) -> None:
     environment = {
-        **os.environ,
-        "CGO_ENABLED": "0",
+        **golang.environment(),
         "GOBIN": str(destination),
         "GOFLAGS": "-mod=readonly -buildvcs=false",
-        "GOWORK": "off",
     }
     command = [str(go), "install", "-trimpath", "-ldflags", module.ldflags, *module.packages]
     done = subprocess.run(command, cwd=module.folder, env=environment, check=False)
