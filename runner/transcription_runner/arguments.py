@@ -12,8 +12,8 @@ from typing import NoReturn
 from transcription_runner import options as asked
 from transcription_runner.cache import default_roots
 from transcription_runner.errors import Usage
-from transcription_runner.job import File, Settings, runner_version
 from transcription_runner.names import SHORT_NAMES, ModelName, parse_model
+from transcription_runner.settings import File, Settings, runner_version
 from transcription_runner.sources import STDIN, Source
 from transcription_runner.writers import FORMATS, Layout
 

@@ -243,11 +243,26 @@ def _check_folder(folder: Path, shown: str) -> None:
                 weights += 1
                 if path.suffix == ".safetensors":
                     _check_safetensors(path, shown)
+        _check_shards(folder, shown)
     except PermissionError as error:
         raise explain(error, folder, "reading") from error
     if not (folder / "config.json").exists() or not weights:
         what = "config.json" if weights else "weights"
         raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=_repair(shown))
+
+
+def _check_shards(folder: Path, shown: str) -> None:
+    """Every file that the index of the weights names has to be there."""
+    try:
+        index = json.loads((folder / "model.safetensors.index.json").read_bytes())
+        names = sorted(set(index["weight_map"].values()))
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptModelCache(f"The index of {shown}'s weights cannot be read.", hint=_repair(shown)) from error
+    for name in names:
+        if not (folder / name).exists():
+            raise CorruptModelCache(f"{name} of {shown} is missing.", hint=_repair(shown))
 
 
 def _check_safetensors(path: Path, shown: str) -> None:

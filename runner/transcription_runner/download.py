@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx2
 
+from transcription_runner.backoff import retry_after
 from transcription_runner.cache import (
     STAGING,
     ContentHash,
@@ -52,7 +53,7 @@ from transcription_runner.filesystem import (
 from transcription_runner.names import folder_name
 from transcription_runner.progress import Meter, human_bytes
 from transcription_runner.redact import host_of, scrub
-from transcription_runner.transfer import Patience, Refused, download, retry_after, unreachable
+from transcription_runner.transfer import Patience, Refused, download, unreachable
 
 _KEPT = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)|LICENSE[^/]*|README\.md|NOTICE[^/]*")
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
@@ -189,7 +190,7 @@ class _Session:
         self.patience = patience
         from huggingface_hub import constants, get_token
 
-        self.endpoint = constants.ENDPOINT
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
         self.token = get_token()
         self.records: dict[str, FileRecord] = {}
 

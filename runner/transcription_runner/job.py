@@ -13,21 +13,19 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from transcription_runner import cache
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError
-from transcription_runner.names import ModelName
-from transcription_runner.options import TranscribeOptions
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
 from transcription_runner.progress import Line, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
 from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
+from transcription_runner.settings import File, Settings, runner_version
 from transcription_runner.sources import Source, check_local, fetched
-from transcription_runner.writers import Layout, render, timestamp
+from transcription_runner.writers import render, timestamp
 
 if TYPE_CHECKING:
     from transcription_runner.transcribe import Progress
@@ -35,31 +33,6 @@ if TYPE_CHECKING:
 _RECEIPT_TEXT = 500
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What holds for every file of one call."""
-
-    model: ModelName
-    roots: Sequence[Path]
-    options: TranscribeOptions
-    layout: Layout
-    formats: Sequence[str]
-    output_dir: Path
-    output: str | None = None
-    device: str = "auto"
-    compute_type: str = "auto"
-    threads: int | None = None
-    engine: str = "transformers"
-
-
-@dataclass(frozen=True, kw_only=True)
-class File:
-    """One file to transcribe, and what its transcript is called."""
-
-    source: Source
-    name: str
 
 
 class Loader:
@@ -351,10 +324,8 @@ class Watch:
 
 def named(error: RunnerError, path: Path, source: Source) -> RunnerError:
     """The same error, naming the source that the user gave and not the file it was fetched into."""
-    text = error.message
-    for spelling in (str(path), path.name if source.is_url or source.text == "-" else str(path)):
-        text = text.replace(spelling, source.shown)
-    if source.shown not in text and isinstance(error, BadAudio):
+    text = error.message.replace(str(path), source.shown)
+    if source.shown not in text and source.name not in text and isinstance(error, BadAudio):
         text = f"{source.shown}: {text}"
     error.message = text
     error.args = (text,)
@@ -383,13 +354,3 @@ def print_segments(result: Mapping[str, Any]) -> None:
     for segment in result["segments"]:
         print(f"[{timestamp(segment['start'])} --> {timestamp(segment['end'])}] {segment['text']}")
     sys.stdout.flush()
-
-
-def runner_version() -> str:
-    """This distribution's version."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("transcription-operator")
-    except metadata.PackageNotFoundError:
-        return "unknown"

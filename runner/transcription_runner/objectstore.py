@@ -29,6 +29,7 @@ _REFUSED_CODES = {
     "401",
     "Forbidden",
     "InvalidAccessKeyId",
+    "XAdminUserNotFound",  # versitygw's name for it
     "SignatureDoesNotMatch",
     "ExpiredToken",
     "InvalidToken",
@@ -62,8 +63,9 @@ def _s3_options() -> dict[str, Any]:
     configuration: dict[str, Any] = {
         "connect_timeout": 10,
         "read_timeout": 30,
-        "retries": {"max_attempts": 4, "mode": "standard"},
     }
+    if "AWS_MAX_ATTEMPTS" not in os.environ:
+        configuration["retries"] = {"max_attempts": 4, "mode": "standard"}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     style = os.environ.get("AWS_S3_ADDRESSING_STYLE")
     if style is None and endpoint and "amazonaws.com" not in endpoint:
@@ -78,7 +80,7 @@ def explain_remote(error: BaseException, url: str, *, writing: bool = False) -> 
     shown = redact(url)
     verb = "write to" if writing else "read"
     chain = list(_causes(error))
-    codes = {code for cause in chain if (code := _code(cause))}
+    codes = {code for cause in chain for code in _codes(cause)}
     names = {name for cause in chain for name in (kind.__name__ for kind in type(cause).__mro__)}
     if codes & _REFUSED_CODES or names & _REFUSED_CLASSES or "PermissionError" in names:
         return PermissionDenied(f"We may not {verb} {shown}: {_detail(error)}.", hint=_CREDENTIALS)
@@ -104,11 +106,12 @@ def _detail(error: BaseException) -> str:
     return (scrub(str(error)).strip().rstrip(".") or type(error).__name__)[:300]
 
 
-def _code(error: BaseException) -> str | None:
+def _codes(error: BaseException) -> Iterator[str]:
+    """The store's own code and the HTTP status of a botocore error."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        return str(response.get("Error", {}).get("Code", "")) or None
-    return None
+        yield str(response.get("Error", {}).get("Code", ""))
+        yield str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

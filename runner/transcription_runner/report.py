@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from transcription_runner.backoff import retry_after
 from transcription_runner.receipt import digest
-from transcription_runner.transfer import retry_after
 
 MANAGER = "transcription-runner"
 API_VERSION = "transcription.dev/v1alpha1"

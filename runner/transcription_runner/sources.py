@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import shutil
 import sys
 import tempfile
@@ -99,7 +100,7 @@ def fetched(
     except OSError as error:
         raise explain(error, Path(tempfile.gettempdir()), "making a folder in") from error
     try:
-        spool = folder / ("stdin" if source.text == STDIN else "audio")
+        spool = folder / ("stdin" if source.text == STDIN else _safe(source.name))
         if source.text == STDIN:
             _spool_stdin(spool)
         elif source.text.startswith(("http://", "https://")):
@@ -109,6 +110,11 @@ def fetched(
         yield spool
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _safe(name: str) -> str:
+    """A file name with the source's extension, which some raw formats are known by, and nothing odd in it."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".")[-100:] or "audio"
 
 
 def _spool_stdin(spool: Path) -> None:
@@ -189,9 +195,9 @@ def _fetch_fsspec(url: str, spool: Path, on_progress: Callable[[int, int | None]
 
     try:
         filesystem, path = open_url(url)
-        if filesystem.isdir(path) and not filesystem.isfile(path):
-            raise SourceMissing(f"{redact(url)} is a folder, not an audio file.", hint="Name a file inside it.")
         information = filesystem.info(path)
+        if information.get("type") == "directory":
+            raise SourceMissing(f"{redact(url)} is a folder, not an audio file.", hint="Name a file inside it.")
         size = information.get("size")
         if size is not None:
             _check_space(size, spool)

@@ -7,7 +7,6 @@ this way too.
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import logging
 import random
 import socket
@@ -20,6 +19,7 @@ from typing import BinaryIO
 
 import httpx2
 
+from transcription_runner.backoff import retry_after
 from transcription_runner.errors import RunnerError, SourceUnreachable
 from transcription_runner.filesystem import explain
 from transcription_runner.redact import host_of, redact, scrub
@@ -171,6 +171,10 @@ def _attempt(
         first, total = 0, None
         if response.status_code == 206:
             first, total = _content_range(response)
+            if state.validator and _validator(response) != state.validator:
+                # It changed, and the server does not know If-Range: what is here belongs to another file.
+                _restart(stream, state, on_restart)
+                raise httpx2.RemoteProtocolError("the file has changed: beginning again")
         if first != state.position:
             _restart(stream, state, on_restart)
             if first:
@@ -214,16 +218,6 @@ def _validator(response: httpx2.Response) -> str | None:
     if etag and not etag.startswith("W/"):
         return etag
     return response.headers.get("Last-Modified")
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a `Retry-After` header asks for."""
-    value = headers.get("Retry-After", "")
-    with contextlib.suppress(ValueError):
-        return max(0.0, float(value))
-    with contextlib.suppress(TypeError, ValueError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
