@@ -190,8 +190,9 @@ class Api:
                 return
 
     def create(self, kind: Kind, body: Object, namespace: str | None = None) -> Object:
-        """Create an object; waits for the token bucket."""
-        self._creates.take()
+        """Create an object; all but events wait for the token bucket."""
+        if kind != EVENTS:
+            self._creates.take()
         return self._request("POST", kind.path(namespace), query={"fieldManager": names.FIELD_MANAGER}, body=body)
 
     def apply_status(self, kind: Kind, body: Object, namespace: str, name: str) -> Object:

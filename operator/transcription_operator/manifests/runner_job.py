@@ -23,6 +23,7 @@ class Owner:
 def _environment(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
     fixed = {
         "TRANSCRIPTION_JOB": f"{owner.namespace}/{owner.name}",
+        "TRANSCRIPTION_JOB_UID": owner.uid,
         "TRANSCRIPTION_INLINE_LIMIT": str(settings.inline_limit_bytes),
         "TRANSCRIPTION_REPORT_PATIENCE": str(settings.runner.report_patience_seconds),
     }

@@ -43,7 +43,7 @@ def until(look: Callable[[], T | None], what: str, *, patience: float = PATIENCE
         if found:
             return found
         assert time.monotonic() < end, f"not within {patience:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.12)
 
 
 def free_port() -> int:

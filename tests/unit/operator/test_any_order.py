@@ -1,0 +1,137 @@
+"""Whatever happens in whatever order, killed at whatever write: the same end."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.operator import building
+from tests.unit.operator.fake import FakeServer
+from transcription_operator import api as k8s
+from transcription_operator import names
+from transcription_operator.api import Api, ApiError
+from transcription_operator.reconcile import Key, Reconciler
+
+KEY = Key("team-a", "interview")
+SETTINGS = building.settings()
+
+
+def a_world(**spec: Any) -> FakeServer:
+    server = FakeServer()
+    body = building.a_job().having(**spec).manifest
+    server.create(k8s.TRANSCRIPTION_JOBS, {**body, "metadata": {"name": KEY.name}}, KEY.namespace)
+    server.writes = 0
+    return server
+
+
+def reconcile(server: FakeServer) -> None:
+    """With a reconciler of its own, as after a restart: nothing in memory may matter."""
+    with contextlib.suppress(ApiError):
+        Reconciler(cast(Api, server), SETTINGS).reconcile(KEY)
+
+
+def settle(server: FakeServer, *, error: str = "", code: int = 0) -> dict[str, Any]:
+    server.break_at = None
+    for _ in range(22):
+        reconcile(server)
+        server.step_pod("download")
+        server.step_pod("runner", error=error, code=code)
+    before = server.writes
+    reconcile(server)
+    assert server.writes == before, "at rest, nothing is written"
+    found = server.get(k8s.TRANSCRIPTION_JOBS, KEY.name, KEY.namespace)
+    assert found is not None
+    return found
+
+
+def state_of(found: dict[str, Any]) -> set[str]:
+    return {f"{c['type']}={c['status']}/{c['reason']}" for c in found["status"]["conditions"]}
+
+
+steps = st.lists(
+    st.one_of(
+        st.just("reconcile"),
+        st.just("download"),
+        st.just("runner"),
+        st.just("lose the runner Job"),
+        st.just("lose the download Job"),
+        st.just("suspend"),
+        st.just("resume"),
+        st.integers(1, 12).map(lambda number: f"killed at write {number}"),
+    ),
+    max_size=40,
+)
+
+
+def play(server: FakeServer, script: list[str], *, error: str = "", code: int = 0) -> None:
+    owner = server.objects[(names.PLURAL, KEY.namespace, KEY.name)]
+    for step in script:
+        match step.split():
+            case ["reconcile"]:
+                reconcile(server)
+            case ["download"]:
+                server.step_pod("download")
+            case ["runner"]:
+                server.step_pod("runner", error=error, code=code)
+            case ["lose", "the", component, "Job"]:
+                for job in server.jobs(component):
+                    if not job.get("status", {}).get("conditions"):
+                        kind, meta = k8s.JOBS, job["metadata"]
+                        server.delete(kind, meta["name"], meta["namespace"])
+            case ["suspend"] | ["resume"]:
+                owner["spec"]["suspend"] = step == "suspend"
+            case ["killed", "at", "write", number]:
+                server.break_at = server.writes + int(number)
+                reconcile(server)
+                server.break_at = None
+    owner["spec"]["suspend"] = False
+
+
+@settings(max_examples=60, deadline=None)
+@given(steps)
+def test_every_way_leads_to_the_transcript(script):
+    server = a_world()
+    play(server, script)
+    found = settle(server)
+    assert {"Complete=True/Transcribed", "ModelReady=True/Ready"} <= state_of(found)
+    assert found["metadata"]["labels"] == {names.LABEL_FINISHED: "true"}
+    assert found["status"]["result"] == building.RESULT
+    assert found["status"]["attempts"] >= 1
+    assert len(server.jobs("runner")) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps)
+def test_every_way_leads_to_the_same_failure(script):
+    server = a_world()
+    play(server, script, error="BadAudio", code=65)
+    found = settle(server, error="BadAudio", code=65)
+    assert "Failed=True/BadAudio" in state_of(found)
+    assert found["status"]["phase"] == "Failed"
+
+
+@settings(max_examples=30, deadline=None)
+@given(steps)
+def test_a_damaged_cache_is_repaired_exactly_once(script):
+    server = a_world()
+    play(server, script, error="CorruptModelCache", code=80)
+    found = settle(server, error="CorruptModelCache", code=80)
+    assert {"Failed=True/CorruptModelCache", "ModelReady=True/Repaired"} <= state_of(found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 25))
+def test_killed_once_at_any_write(number):
+    server = a_world()
+    server.break_at = number
+    for _ in range(12):
+        reconcile(server)
+        server.step_pod("download")
+        server.step_pod("runner")
+    found = settle(server)
+    assert "Complete=True/Transcribed" in state_of(found)
+    assert found["status"]["attempts"] == 1
+    assert len(server.jobs("download")) == 1
