@@ -1,0 +1,70 @@
+"""Both programs on one recording: what ours says against what openai-whisper says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transcription_runner.audio import AudioFile
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.transcribe import transcribe
+
+
+@dataclass
+class Differences:
+    """Where two results differ; falsy if nowhere."""
+
+    found: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def same(self, what: str, ours: Any, theirs: Any) -> None:
+        if ours != theirs:
+            self.found.append(f"{what}: {ours!r} here, {theirs!r} there")
+
+    def near(self, what: str, ours: float, theirs: float, most: float) -> None:
+        if not abs(ours - theirs) <= most:
+            self.found.append(f"{what}: {ours} here, {theirs} there")
+
+
+def samples(path: Path) -> np.ndarray:
+    """A recording as both programs hear it."""
+    blocks = [block for _, block in AudioFile(path).blocks()]
+    return np.concatenate(blocks).astype(np.float32) / 32768.0
+
+
+def compare(engine: Any, reference: Any, recording: Path, **options: Any) -> Differences:
+    """Run both with openai-whisper's own option names; beam_size and best_of are those of its command."""
+    asked = {"beam_size": 5, "best_of": 5, **options}
+    ours = transcribe(engine, recording, TranscribeOptions(**asked))
+    temperature = asked.pop("temperature", TranscribeOptions().temperature)
+    theirs = reference.transcribe(samples(recording), fp16=False, verbose=None, temperature=temperature, **asked)
+    return differences(ours, theirs)
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Differences:
+    """Language, text and tokens equal; times within 0.02 s; probabilities within 1e-3."""
+    result = Differences()
+    result.same("language", ours["language"], theirs["language"])
+    result.same("text", ours["text"], theirs["text"])
+    result.same("segments", len(ours["segments"]), len(theirs["segments"]))
+    for mine, other in zip(ours["segments"], theirs["segments"], strict=False):
+        where = f"segment {other['id']}"
+        result.same(f"{where} fields", sorted(mine), sorted(other))
+        for name in ("id", "seek", "text", "tokens", "temperature"):
+            result.same(f"{where} {name}", mine[name], other[name])
+        for name in ("start", "end"):
+            result.near(f"{where} {name}", mine[name], other[name], 0.0201)
+        for name in ("avg_logprob", "no_speech_prob", "compression_ratio"):
+            result.near(f"{where} {name}", mine[name], other[name], 1e-3)
+        words = mine.get("words", []), other.get("words", [])
+        result.same(f"{where} words", [word["word"] for word in words[0]], [word["word"] for word in words[1]])
+        for word, twin in zip(*words, strict=False):
+            for name in ("start", "end"):
+                result.near(f"{where} word {word['word']} {name}", word[name], twin[name], 0.0201)
+            result.near(f"{where} word {word['word']} probability", word["probability"], twin["probability"], 1e-3)
+    return result

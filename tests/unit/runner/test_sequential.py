@@ -1,0 +1,191 @@
+"""Whisper's way through a file, with scripted window results."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.runner.scripted import BEGIN, Codec, result, results
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.sequential import Sequential
+from transcription_runner.windows import Align, Decode, DecodingResult, Detect, Request, WordTiming
+
+
+def drive(machine: Sequential, answers) -> list[Request]:
+    """Run a machine to its end with results from an iterator; returns all that it asked."""
+    asked: list[Request] = []
+    while not machine.done:
+        (request,) = machine.requests()
+        assert not list(machine.requests()), "a request is handed out once"
+        asked.append(request)
+        assert len(asked) < 10_000
+        if isinstance(request, Detect):
+            machine.take(request, {"en": 0.9, "fr": 0.1})
+        elif isinstance(request, Decode):
+            answer = next(answers)
+            machine.take(request, DecodingResult(answer.tokens, answer.text, answer.avg_logprob, answer.no_speech_prob, request.temperature, answer.compression_ratio))
+        else:
+            machine.take(request, next(answers))
+    return asked
+
+
+def forever(*items):
+    while True:
+        yield from items
+
+
+def decodes(asked) -> list[Decode]:
+    return [request for request in asked if isinstance(request, Decode)]
+
+
+def first_rungs(asked) -> list[Decode]:
+    return [request for request in decodes(asked) if request.temperature == 0]
+
+
+def machine(frames: int, **options) -> Sequential:
+    return Sequential(TranscribeOptions(**{"language": "en", **options}), Codec(), frames=frames, language=options.get("language", "en"))
+
+
+def test_goes_on_at_the_end_of_the_last_whole_segment():
+    said = [BEGIN, 1, 2, BEGIN + 250, BEGIN + 250, 3, BEGIN + 500, BEGIN + 500, 4]
+    it = machine(6000)
+    asked = drive(it, iter([result(said), result([BEGIN, 4, BEGIN + 100]), result([BEGIN, 5, BEGIN + 100])]))
+    assert [request.cut.pieces for request in asked] == [((0, 3000),), ((1000, 4000),), ((4000, 6000),)]
+    assert [request.prompt for request in asked] == [
+        (),
+        (BEGIN, 1, 2, BEGIN + 250, BEGIN + 250, 3, BEGIN + 500),
+        (BEGIN, 1, 2, BEGIN + 250, BEGIN + 250, 3, BEGIN + 500, BEGIN, 4, BEGIN + 100),
+    ]
+    segments = it.result()["segments"]
+    assert [(s["start"], s["end"], s["text"], s["id"], s["seek"]) for s in segments] == [
+        (0.0, 5.0, " w1 w2", 0, 0),
+        (5.0, 10.0, " w3", 1, 0),
+        (10.0, 12.0, " w4", 2, 1000),
+        (40.0, 42.0, " w5", 3, 4000),
+    ]
+    assert it.result()["text"] == " w1 w2 w3 w4 w5"
+
+
+def test_detects_the_language_first():
+    it = Sequential(TranscribeOptions(), Codec(), frames=100, language=None)
+    asked = drive(it, forever(result([BEGIN, 1, BEGIN + 20])))
+    assert isinstance(asked[0], Detect)
+    assert asked[0].cut.pieces == ((0, 3000),)
+    assert asked[1].language == "en" == it.result()["language"]
+
+
+def test_climbs_the_ladder_until_a_result_is_good_enough():
+    bad, good = result([BEGIN, 1, BEGIN + 1500], ratio=3.0), result([BEGIN, 2, BEGIN + 1500])
+    it = machine(3000)
+    asked = drive(it, iter([bad, bad, good]))
+    assert [request.temperature for request in asked] == [0.0, 0.2, 0.4]
+    assert it.result()["segments"][0]["temperature"] == 0.4
+
+
+def test_takes_the_last_rung_whatever_it_says():
+    it = machine(3000)
+    asked = drive(it, forever(result([BEGIN, 1, BEGIN + 1500], ratio=3.0)))
+    assert len(asked) == 6
+    assert it.result()["text"] == " w1"
+
+
+def test_silence_is_skipped_and_not_repeated():
+    it = machine(6000)
+    asked = drive(it, forever(result([BEGIN, 1, BEGIN + 100], logprob=-1.5, silence=0.9)))
+    assert [(request.cut.start, request.temperature) for request in asked] == [(0, 0.0), (3000, 0.0)]
+    assert it.result() == {"text": "", "segments": [], "language": "en"}
+
+
+def test_no_prompt_after_a_high_temperature():
+    bad, good = result([BEGIN, 1, BEGIN + 1500], ratio=3.0), result([BEGIN, 2, BEGIN + 1500])
+    asked = drive(machine(6000), iter([bad, bad, bad, good, good]))
+    assert asked[-1].prompt == ()
+
+
+def test_an_initial_prompt_scrolls_away_unless_it_is_carried():
+    text = [BEGIN, *range(100), BEGIN + 1500]
+    for carried in (False, True):
+        it = machine(3000 * 4, initial_prompt="names to know", carry_initial_prompt=carried)
+        initial = tuple(Codec().encode("names to know"))
+        asked = drive(it, forever(result(text)))
+        assert asked[0].prompt == initial
+        assert all(len(request.prompt) <= 223 for request in asked)
+        assert (asked[3].prompt[:3] == initial) is carried
+        assert it.result()["text"] == Codec().decode(list(range(100)) * 4)
+
+
+def test_clips_alone_are_heard():
+    asked = drive(machine(9000, clip_timestamps="5,10,20,21.5,80"), forever(result([BEGIN, 1, BEGIN + 10])))
+    assert [request.cut.pieces[0] for request in asked] == [(500, 1000), (2000, 2150), (8000, 9000)]
+
+
+def test_a_clip_beyond_the_end_is_nothing():
+    assert drive(machine(1000, clip_timestamps="20,30"), forever()) == []
+
+
+def test_a_model_that_creeps_gets_to_the_end():
+    # A whole segment of 0.02 s at the beginning of every window: whisper would ask 3000 times for a minute.
+    asked = drive(machine(6000), forever(result([BEGIN, 1, BEGIN + 1, BEGIN + 1, 2])))
+    assert len(asked) < 200
+
+
+def test_an_answer_to_another_question_is_refused():
+    it = machine(3000)
+    list(it.requests())
+    with pytest.raises(ValueError, match="not open"):
+        it.take(Detect(None), {})
+
+
+@settings(max_examples=300, deadline=None)
+@given(frames=st.integers(0, 12_000), answers=st.lists(results(), min_size=1, max_size=12), data=st.data())
+def test_never_goes_back_never_leaves_out_and_always_ends(frames, answers, data):
+    options = {
+        "condition_on_previous_text": data.draw(st.booleans()),
+        "carry_initial_prompt": data.draw(st.booleans()),
+        "initial_prompt": data.draw(st.sampled_from([None, "a b c"])),
+    }
+    it = machine(frames, **options)
+    asked = first_rungs(drive(it, forever(*answers)))
+    heard = [request.cut.pieces[0] for request in asked]
+    assert bool(heard) is bool(frames)
+    assert not heard or heard[0][0] == 0
+    for (start, end), following in zip(heard, [*(start for start, _ in heard[1:]), frames], strict=False):
+        assert start < following <= end, "the next window begins inside this one, or right after it"
+    for segment in it.result()["segments"]:
+        assert segment["start"] <= segment["end"]
+        assert 0 <= segment["seek"] <= segment["start"] * 100 + 1e-6
+    starts = [segment["start"] for segment in it.result()["segments"]]
+    assert starts == sorted(starts)
+    assert [segment["id"] for segment in it.result()["segments"]] == list(range(len(starts)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    frames=st.integers(1, 9_000),
+    answers=st.lists(results(), min_size=1, max_size=8),
+    threshold=st.sampled_from([None, 0.0, 0.5, 2.0]),
+    data=st.data(),
+)
+def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
+    it = machine(frames, word_timestamps=True, hallucination_silence_threshold=threshold)
+    script = forever(*answers)
+    last = -1
+    asked = 0
+    while not it.done:
+        (request,) = it.requests()
+        asked += 1
+        assert asked < 5000
+        if isinstance(request, Align):
+            times = sorted(data.draw(st.lists(st.integers(0, 1500), min_size=2 * len(request.tokens), max_size=2 * len(request.tokens))) if len(request.tokens) < 8 else range(2 * len(request.tokens)))
+            it.take(request, [
+                WordTiming(f" w{token}", [token], times[2 * i] / 50, times[2 * i + 1] / 50, data.draw(st.sampled_from([0.05, 0.9])))
+                for i, token in enumerate(request.tokens)
+            ])
+        else:
+            if request.temperature == 0:
+                assert request.cut.start > last
+                last = request.cut.start
+            it.take(request, next(script))
+    for segment in it.result()["segments"]:
+        assert "words" in segment
