@@ -65,7 +65,7 @@ RUN touch /src/README.md && \
 
 # ---- The controller ------------------------------------------------------------------------------------------------
 # What of its dependencies nothing here imports goes in the same layer: kubernetes.aio is a second, asynchronous copy of
-# the whole client, and the bytecode of 850 models, each loaded alone when it is used, weighs more than it saves.
+# the whole client, and the bytecode of 900 models and calls, each loaded alone if it is used, weighs more than it saves.
 FROM base AS operator
 LABEL org.opencontainers.image.title="transcription-operator" \
       org.opencontainers.image.description="Runs TranscriptionJobs: the controller" \
@@ -77,7 +77,7 @@ RUN --mount=type=bind,from=installer,source=/opt/uv,target=/opt/uv \
     --mount=type=secret,id=index,target=/run/secrets/index \
     /opt/uv/install /opt/pins/operator.txt && \
     cd /opt/venv/lib/python3*/site-packages && \
-    rm -rf kubernetes/aio kubernetes/client/models/__pycache__ && \
+    rm -rf kubernetes/aio kubernetes/client/models/__pycache__ kubernetes/client/api/__pycache__ && \
     find . -type d \( -name tests -o -name test \) -prune -exec rm -rf {} +
 USER 10001:10001
 WORKDIR /tmp
