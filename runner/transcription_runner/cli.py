@@ -106,7 +106,8 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
                 _log.error("%s is skipped", file.source.shown)
             else:
                 if verbose:
-                    _print(job, parsed.language is None)
+                    with contextlib.suppress(BrokenPipeError):  # whoever reads has had enough
+                        _print(job, parsed.language is None)
     finally:
         if reporter is not None:
             reporter.stop()
@@ -249,6 +250,7 @@ def _configure_logging() -> None:
     _log.setLevel(logging.INFO)
     _log.propagate = False
     logging.captureWarnings(True)
+    logging.getLogger("py.warnings").handlers[:] = [handler]
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from transcription_runner import cache
-from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError
+from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
 from transcription_runner.progress import Line, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
@@ -114,9 +115,14 @@ def _engine(settings: Settings, path: Path) -> tuple[Any, Callable[..., dict[str
         "threads": settings.threads,
     }
     if settings.engine == "openai-whisper":
-        from transcription_runner import openai_engine as roll_back
-
-        return roll_back.load_engine(path, **how), roll_back.transcribe
+        try:
+            roll_back = importlib.import_module("transcription_runner.openai_engine")
+            return roll_back.load_engine(path, **how), roll_back.transcribe
+        except ImportError as error:
+            raise Usage(
+                f"--engine openai-whisper is not installed here: {error}.",
+                hint="Install the package openai-whisper beside the runner, or use --engine transformers.",
+            ) from error
     from transcription_runner.engine import load_engine
     from transcription_runner.transcribe import transcribe
 

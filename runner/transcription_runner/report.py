@@ -29,7 +29,9 @@ _BEGINNING = 4000
 """Characters of the text that a truncated result holds."""
 
 _INTERVAL = 2.0
-_GIVE_UP = {400, 403, 404, 405, 410, 422}
+_REFUSALS = {400, 403, 405, 422}
+_PATIENCE_WITH_403 = 10.0
+"""Seconds: a pod may be there before its RoleBinding, or before the operator has noted its Job in the status."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ class Reporter:
         self._patience = patience
         self._inline_limit = inline_limit
         self._interval = interval
-        self._refused: str | None = None
+        self._gone = False
+        self._told: set[int] = set()
         self._latest: dict[str, Any] | None = None
         self._changed = threading.Event()
         self._stopping = threading.Event()
@@ -173,7 +176,7 @@ class Reporter:
     def _run(self) -> None:
         while True:
             self._changed.wait()
-            if self._refused is not None:
+            if self._gone:
                 return
             self._changed.clear()
             last = self._stopping.is_set()
@@ -187,26 +190,28 @@ class Reporter:
                 return
 
     def _insist(self, status: Mapping[str, Any]) -> int:
-        """Apply until it succeeds (200), is refused (the status), or patience ends (0)."""
-        deadline = time.monotonic() + self._patience
+        """Apply until it succeeds (200), is refused for good (the answer's status), or patience ends (0)."""
+        began = time.monotonic()
         wait = 0.5
+        detail = "nothing was tried"
         told = False
-        while self._refused is None:
+        while not self._gone:
             pause = wait
             try:
                 code, pause_asked, detail = self._apply(status, timeout=30)
                 if code in (200, 201):
                     _log.info("delivered to transcriptionjob %s/%s", self.namespace, self.name)
                     return 200
-                if code == 413 or self._refused is not None:
+                early = code == 403 and time.monotonic() - began < min(_PATIENCE_WITH_403, self._patience)
+                if code in (404, 413) or (code in _REFUSALS and not early):
                     return code
                 pause = pause_asked if pause_asked is not None else wait
             except Exception as error:  # noqa: BLE001  # whatever it is, the result is durable and the receipt tells
                 detail = f"{type(error).__name__}: {error}"
-            if time.monotonic() + pause > deadline:
+            if time.monotonic() + pause - began > self._patience:
                 _log.warning(
-                    "the API server could not be reached for %.0f s (%s): the result is in its file, and the receipt "
-                    "leads to it",
+                    "the API server did not take the result in %.0f s (%s): it is in its file, and the receipt leads "
+                    "to it",
                     self._patience,
                     detail,
                 )
@@ -216,7 +221,7 @@ class Reporter:
                 told = True
             time.sleep(pause)
             wait = min(wait * 2, 10)
-        return 0
+        return 404
 
     def _apply(self, status: Mapping[str, Any], *, timeout: float) -> tuple[int, float | None, str]:
         """One apply: the answer's status, the pause it asks for, and what it said."""
@@ -244,19 +249,13 @@ class Reporter:
             )
         code = response.status_code
         detail = f"{code}: {response.text[:500]}"
-        if code in _GIVE_UP:
-            self._refused = detail
-            if code == 404:
-                _log.warning(
-                    "transcriptionjob %s/%s is gone: nothing more is reported to it", self.namespace, self.name
-                )
-            else:
-                _log.warning(
-                    "the API server refuses reports for transcriptionjob %s/%s (%s): nothing more is reported",
-                    self.namespace,
-                    self.name,
-                    detail,
-                )
+        where = f"transcriptionjob {self.namespace}/{self.name}"
+        if code == 404:
+            self._gone = True
+            _log.warning("%s is gone: nothing more is reported to it", where)
+        elif code in _REFUSALS and code not in self._told:
+            self._told.add(code)
+            _log.warning("the API server refuses a report for %s (%s)", where, detail)
         return code, retry_after(response.headers), detail
 
 

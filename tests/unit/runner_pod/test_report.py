@@ -119,8 +119,8 @@ def test_failures_are_tried_again_with_a_fresh_token(api):
     assert api.tokens == ["Bearer second"] * 4
 
 
-@pytest.mark.parametrize("status", [404, 403, 422])
-def test_a_refusal_ends_the_reports(api, status, caplog):
+@pytest.mark.parametrize("status", [404, 422])
+def test_a_refusal_ends_the_reports(api, status):
     api.always = status
     reports = reporter(api, patience=60)
     started = time.monotonic()
@@ -129,6 +129,23 @@ def test_a_refusal_ends_the_reports(api, status, caplog):
     assert delivery.digest == digest(RESULT)
     assert time.monotonic() - started < 5
     assert len(api.tokens) == 1
+
+
+def test_a_pod_that_is_ahead_of_its_permission_is_heard_later(api):
+    api.answers = [(403, {})] * 3
+    reports = reporter(api)
+    for second in range(3):
+        reports.progress(processed=second, total=3, speed=1, message="")
+        time.sleep(0.15)
+    assert reports.result(RESULT, duration=1, speed=1).delivered
+
+
+def test_a_pod_that_may_not_report_gives_up(api, monkeypatch):
+    monkeypatch.setattr("transcription_runner.report._PATIENCE_WITH_403", 1.0)
+    api.always = 403
+    started = time.monotonic()
+    assert not reporter(api, patience=60).result(RESULT, duration=1, speed=1).delivered
+    assert time.monotonic() - started < 10
 
 
 def test_a_job_that_is_gone_is_left_alone(api):

@@ -41,6 +41,18 @@ def test_local_trouble(tmp_path):
         read(str(tmp_path / "file" / "below.mp3"))
 
 
+def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root may read everything
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionDenied, match=f"belongs to uid {os.geteuid()}.*runs as uid {os.geteuid()}"):
+        read(str(path))
+
+
 def test_an_http_file_is_removed_after_use(server):
     url = server.put("a.mp3", DATA)
     with fetched(Source(text=url)) as path:
