@@ -29,6 +29,7 @@ from tests.cluster.supervisor import Component, Plan
 from tests.cluster.waiting import until
 
 _READY_SECONDS = 120.0
+_PATIENCE_SECONDS = 30.0
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _UNSHARE = ("unshare", "--fork", "--pid", "--mount", "--net", "--mount-proc", "--kill-child")
 _USER = 10001
@@ -43,7 +44,7 @@ def up(*, control_plane: bool = False, suffix: str = "") -> Cluster:
     layout.claim()
     with exclusive(layout.folder / "lock", f"it starts or stops the cluster {layout.name}"):
         found = Cluster.load(layout.record)
-        if found and healthy(found):
+        if found and _recovers(found):
             return found
         _clean(layout)
         return _start_control_plane(layout) if control_plane else _start_node(layout)
@@ -115,6 +116,19 @@ def healthy(cluster: Cluster) -> bool:
         return api.ready() and (cluster.kind != "node" or _node_problem(cluster, api) is None)
     except (ClusterError, ApiError, OSError):
         return False
+
+
+def _recovers(cluster: Cluster) -> bool:
+    """Whether it is well, or gets well: one that someone may be using is not ended for a slow moment."""
+    if not cluster.supervisor or not cluster.supervisor.alive():
+        return False
+    with contextlib.suppress(ClusterError):
+        for each in cluster.components():
+            if not each["wanted"]:
+                cluster.resume(str(each["name"]))
+        until(lambda: healthy(cluster), f"{cluster.name} is well", _PATIENCE_SECONDS, 0.2)
+        return True
+    return False
 
 
 # ---- starting

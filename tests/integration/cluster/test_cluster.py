@@ -10,7 +10,7 @@ from signal import SIGKILL
 
 import pytest
 
-from tests.cluster import Cluster, control_plane, down, up
+from tests.cluster import Cluster, control_plane, down, gpus, lifecycle, up
 from tests.cluster.api import Api, ApiError
 from tests.cluster.layout import interface_name
 from tests.cluster.waiting import until
@@ -53,6 +53,10 @@ def traces(cluster: Cluster) -> list[str]:
     return found
 
 
+def started_again(cluster: Cluster, component: str) -> bool:
+    return any(each["name"] == component and each["running"] and each["restarts"] for each in cluster.components())
+
+
 def test_up_finds_what_is_up(own_node):
     again = up(suffix=SUFFIX)
 
@@ -67,6 +71,24 @@ def test_a_killed_component_comes_back(own_node):
     until(lambda: not Api(own_node.kubeconfig).ready(), "the API server is gone", 10)
     own_node.resume("kube-apiserver")
     until(lambda: Api(own_node.kubeconfig).ready(), "the API server is back", 60)
+
+
+def test_up_resumes_what_was_halted(own_node):
+    own_node.halt("coredns")
+
+    again = up(suffix=SUFFIX)
+
+    assert again.supervisor == own_node.supervisor
+    assert all(each["running"] for each in again.components())
+
+
+def test_gpus_survive_a_new_kubelet(own_node):
+    own_node.kill("kubelet")
+    api = Api(own_node.kubeconfig)
+    until(lambda: started_again(own_node, "kubelet"), "kubelet is back", 20)
+    until(lambda: lifecycle.healthy(own_node), "the node is well", 60)
+
+    assert gpus.advertised(api.get(f"/api/v1/nodes/{own_node.node_name}"))
 
 
 def test_a_node_offers_gpus_and_owns_its_volume(own_node):
