@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--health-port", type=int, default=8080, help="of /healthz and /readyz (default: %(default)s)")
     run.add_argument("--workers", type=int, default=4, help="resources worked on at once (default: %(default)s)")
     run.add_argument(
-        "--sweep-interval", type=float, default=120.0, help="seconds between passes over everything (%(default)s)"
+        "--sweep-interval", type=float, default=300.0, help="seconds between passes over everything (%(default)s)"
     )
     return parser
 

@@ -22,6 +22,8 @@ _DOWNLOAD_RETRY = (timedelta(minutes=1), timedelta(minutes=30))
 _PENDING_CHECK = 15.0
 _REPAIRING, _REPAIRED = "Repairing", "Repaired"
 _RECEIPT_LOST = "ReceiptLost"
+_NO_JOB = (_RECEIPT_LOST, "JobConflict", "JobRefused")
+"""Reasons of Started that stand although there is no Job."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,18 @@ def _after(o: Observed) -> Plan:
     return Plan(actions=() if marked else (MarkFinished(),), requeue=left)
 
 
+def refused(o: Observed, action: Action, message: str, *, final: bool) -> Plan:
+    """What to tell when the API server refuses an action: to the user if it is final, else while it is tried again."""
+    draft = _Draft.of(o)
+    if isinstance(action, StartDownload):
+        draft.model(False, "DownloadFailed", f"The model's download cannot be started: {message}")
+        return draft.plan("WaitingForModel")
+    if final:
+        return draft.fail("Usage", f"The API server refuses the Job that this spec asks for: {message}")
+    draft.started(False, "JobRefused", f"The Job cannot be made, and is tried again: {message}")
+    return draft.plan("Pending")
+
+
 # --- before there is a Job ---------------------------------------------------------------------------------
 
 
@@ -197,7 +211,7 @@ def _before_job(draft: _Draft, spec: Spec) -> Plan:
     o = draft.o
     started = draft.conditions.get(cond.STARTED)
     reason = draft.conditions.reason(cond.STARTED)
-    planned = draft.conditions.reason(cond.MODEL_READY) == _REPAIRING or reason in (_RECEIPT_LOST, "JobConflict")
+    planned = draft.conditions.reason(cond.MODEL_READY) == _REPAIRING or reason in _NO_JOB
     if started is not None and not planned and reason != "JobDeleted":
         draft.started(
             False,

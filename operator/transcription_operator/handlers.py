@@ -33,6 +33,24 @@ def download_of(meta: Mapping[str, Any]) -> str | None:
     return f"{meta['namespace']}/{job}"
 
 
+class News:
+    """Tells a changed spec from a changed status: runners report progress every few seconds, and the operator's own
+    writes come back as well. Nothing is lost by leaving those out: Jobs and pods have events of their own."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, tuple[Any, ...]] = {}
+
+    def is_news(self, key: Key, meta: Mapping[str, Any]) -> bool:
+        """Whether this is anything but a change of status since the last time."""
+        mark = (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"), repr(meta.get("labels")))
+        before, self._seen[key] = self._seen.get(key), mark
+        return before != mark
+
+    def forget(self, key: Key) -> None:
+        """It is out of the watch."""
+        self._seen.pop(key, None)
+
+
 def connection(configuration: Configuration) -> kopf.ConnectionInfo:
     """kopf's credentials out of the client's, so that both reach the same server as the same user."""
     header = configuration.get_api_key_with_prefix("BearerToken") or configuration.get_api_key_with_prefix(
@@ -65,11 +83,15 @@ def build(
         configure(settings)
         health.started()
 
+    news = News()
+
     @kopf.on.event(names.GROUP, names.VERSION, names.PLURAL, registry=registry)
     async def on_resource(type: str | None, meta: Mapping[str, Any], **_: Any) -> None:
-        # Out of the watch is "deleted" too: whatever it is, there is nothing more to do.
-        if type != "DELETED":
-            queue.add(Key(meta["namespace"], meta["name"]))
+        key = Key(meta["namespace"], meta["name"])
+        if type == "DELETED":  # or finished, and so out of the watch: there is nothing more to do
+            news.forget(key)
+        elif news.is_news(key, meta):
+            queue.add(key)
 
     def enqueue(meta: Mapping[str, Any]) -> None:
         key = job_of(meta)

@@ -23,6 +23,8 @@ from transcription_operator.spec import Spec
 _log = logging.getLogger(__name__)
 _RUNNERS_OWN = ("progress", "result")
 _LONGEST_SLEEP = 3600.0
+_INVALID = (400, 422)
+_REFUSALS = (*_INVALID, 403)
 
 
 @dataclass(frozen=True, order=True)
@@ -90,7 +92,7 @@ class Reconciler:
         try:
             changed = self._write_status(observed, plan.status)
             for action in plan.actions:
-                self._act(observed, action)
+                self._attempt(observed, action)
         except NamespaceGone:
             _log.debug("%s: its namespace is being deleted", key)
             self.waiters.set(key, None)
@@ -150,6 +152,20 @@ class Reconciler:
             "conditions": kept.as_list(),
         }
         self._write_status(observed, wanted)
+
+    def _attempt(self, observed: Observed, action: decide.Action) -> None:
+        try:
+            self._act(observed, action)
+        except ApiError as error:
+            if error.status not in _REFUSALS or error.namespace_gone:
+                raise
+            # A manifest that is invalid today is so tomorrow; a quota, a webhook or a right may change.
+            final = isinstance(action, decide.CreateJob) and error.status in _INVALID
+            plan = decide.refused(observed, action, error.message, final=final)
+            self._write_status(observed, plan.status)
+            if not final:
+                raise
+            self._mark_finished(observed)
 
     # --- actions -------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class Options:
     kubeconfig: str | None = None
     health_port: int = 8080
     workers: int = 4
-    sweep_interval: float = 120.0
+    sweep_interval: float = 300.0
 
 
 def wait_for_crd(api: Api, stop: threading.Event) -> bool:

@@ -34,7 +34,7 @@ def is_due(item: Object) -> bool:
 class Sweeper:
     """One thread; only metadata travels, however large the results are."""
 
-    def __init__(self, api: Api, queue: WorkQueue[Key], *, interval: float = 120.0) -> None:
+    def __init__(self, api: Api, queue: WorkQueue[Key], *, interval: float = 300.0) -> None:
         self._api = api
         self._queue = queue
         self._interval = interval

@@ -128,7 +128,8 @@ class FakeServer:
         return False
 
     def _step(self, job: Object, status: Object, code: int, error: str) -> None:
-        pods = [p for p in self.list(k8s.PODS, labels=f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}")]
+        selector = f"batch.kubernetes.io/controller-uid={job['metadata']['uid']}"
+        pods = list(self.list(k8s.PODS, labels=selector))
         if not pods:
             namespace = job["metadata"]["namespace"]
             body: Object = {

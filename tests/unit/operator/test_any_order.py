@@ -135,3 +135,41 @@ def test_killed_once_at_any_write(number):
     assert "Complete=True/Transcribed" in state_of(found)
     assert found["status"]["attempts"] == 1
     assert len(server.jobs("download")) == 1
+
+
+class Refusing(FakeServer):
+    """An API server that has something against a Job of runners."""
+
+    refusal: ApiError | None = None
+
+    def create(self, kind, body, namespace=None):
+        if kind == k8s.JOBS and "runner" in body["metadata"]["labels"].values() and self.refusal:
+            raise self.refusal
+        return super().create(kind, body, namespace)
+
+
+def a_refusing_world(status: int, message: str) -> Refusing:
+    server = Refusing()
+    body = building.a_job().having(cache="Fresh").manifest
+    server.create(k8s.TRANSCRIPTION_JOBS, {**body, "metadata": {"name": KEY.name}}, KEY.namespace)
+    server.refusal = ApiError(status, "Refused", message)
+    for _ in range(3):
+        reconcile(server)
+    return server
+
+
+def test_a_job_that_the_api_server_calls_invalid_fails_with_its_words():
+    server = a_refusing_world(422, "spec.template.spec.tolerations[0].key: Invalid value")
+    found = settle(server)
+    assert "Failed=True/Usage" in state_of(found)
+    assert "tolerations[0].key" in found["status"]["conditions"][-1]["message"]
+    assert names.LABEL_FINISHED in found["metadata"]["labels"]
+
+
+def test_a_job_that_is_forbidden_says_so_until_it_is_allowed():
+    server = a_refusing_world(403, "admission webhook says no")
+    found = server.get(k8s.TRANSCRIPTION_JOBS, KEY.name, KEY.namespace)
+    assert found
+    assert "Started=False/JobRefused" in state_of(found)
+    server.refusal = None
+    assert "Complete=True/Transcribed" in state_of(settle(server))

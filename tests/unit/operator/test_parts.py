@@ -341,6 +341,17 @@ def test_a_downloads_pod_stands_for_its_job():
     assert handlers.download_of({"namespace": "s", "name": "x", "labels": {}}) is None
 
 
+def test_a_change_of_status_is_no_news():
+    news = handlers.News()
+    key, meta = Key("x", "a"), {"uid": "1", "generation": 1, "resourceVersion": "1"}
+    assert news.is_news(key, meta)
+    assert not news.is_news(key, {**meta, "resourceVersion": "2"})
+    assert news.is_news(key, {**meta, "generation": 2})
+    assert news.is_news(key, {**meta, "uid": "2"})
+    news.forget(key)
+    assert news.is_news(key, {**meta, "uid": "2"})
+
+
 def test_the_sweeper_looks_at_the_changed_and_the_expired():
     def item(generation: int, expires: str | None) -> dict:
         annotations = {names.ANNOTATION_GENERATION: "1"} | ({names.ANNOTATION_EXPIRES: expires} if expires else {})
