@@ -96,6 +96,9 @@ class Reporter:
         self._changed = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        # Progress alone, applied after the result, would take the result away again: an apply replaces the last one.
+        self._applying = threading.Lock()
+        self._final = False
 
     @staticmethod
     def from_environment(environ: Mapping[str, str] = os.environ) -> Reporter | None:
@@ -141,7 +144,9 @@ class Reporter:
 
         Tries for as long as `patience` (seconds); never raises.
         """
-        self._end_thread(timeout=self._interval + 10)
+        self._end_thread(timeout=self._interval + 5)
+        with self._applying:
+            self._final = True
         value, truncated = inline(result, self._inline_limit)
         self.progress_value(duration, speed)
         outcome = self._insist({"progress": self._latest, "result": value})
@@ -181,8 +186,9 @@ class Reporter:
             self._changed.clear()
             last = self._stopping.is_set()
             if self._latest is not None:
-                with contextlib.suppress(Exception):
-                    self._apply({"progress": self._latest}, timeout=5)
+                with self._applying, contextlib.suppress(Exception):
+                    if not self._final:
+                        self._apply({"progress": self._latest}, timeout=5)
             if last:
                 return
             # What came in the meantime goes out before the end.
