@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.processes import DYING_WITH_PARENT
 
 # buildah copies itself into memory before each step, and now and then finds the copy still busy: a second try goes on
 # from the step that failed.
@@ -36,13 +38,23 @@ class Buildah:
         """One command's output; what it says meanwhile comes back in the error, if there is one."""
         for _ in range(_ATTEMPTS):
             done = subprocess.run(
-                ["buildah", *arguments], env=self._environment, capture_output=True, text=True, check=False
+                [*DYING_WITH_PARENT, "buildah", *arguments],
+                env=self._environment,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             if not done.returncode or _PASSING_TROUBLE not in done.stderr:
                 break
         if done.returncode:
             raise ClusterError(f"buildah {arguments[0]} failed:\n{done.stdout[-3000:]}{done.stderr[-6000:]}")
         return done.stdout
+
+    def remove_leftovers(self) -> None:
+        """What a build left that was killed. Only for who holds the lock on builds."""
+        self.run("rm", "--all")
+        for each in self.temporary.glob("base-*"):
+            shutil.rmtree(each, ignore_errors=True)
 
     def exists(self, image: str) -> bool:
         """Whether the storage has it."""

@@ -74,6 +74,7 @@ def build() -> Images:
         _note_use(root, images)
         if all(buildah.exists(f"localhost/{each}") for each in images.all):
             return images
+        buildah.remove_leftovers()
         _check_space(root, buildah)
         _share_uv_cache(buildah)
         base = base_image.ensure(buildah)

@@ -56,7 +56,7 @@ class Node:
             *(["mount", "--bind", str(source), target] for target, source in bound.items()),
             ["ip", "link", "set", "lo", "up"],
             ["ip", "addr", "add", f"{network.dns_address}/32", "dev", "lo"],
-            ["sysctl", "-qw", "net.ipv4.ip_forward=1"],
+            ["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"],
             ["sh", "-c", wait_for_link],
             # Pods have addresses that this machine knows nothing of: they speak to it as the node.
             [

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tests.cluster.errors import ClusterError
 
+DYING_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+"""In front of a command: the kernel ends it when the process that started it ends, however that ends."""
+
 
 @dataclass(frozen=True)
 class Process:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.errors import ClusterError
+from tests.cluster.processes import DYING_WITH_PARENT
 from tests.cluster.waiting import until
 
 
@@ -24,7 +25,10 @@ def serving(folder: Path) -> Iterator[str]:
     configuration.write_text(_configuration(folder, port))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            ["docker-registry", "serve", str(configuration)], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [*DYING_WITH_PARENT, "docker-registry", "serve", str(configuration)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
         try:
             until(lambda: process.poll() is not None or _listens(port), "the registry listens", 20)
