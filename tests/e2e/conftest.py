@@ -33,7 +33,7 @@ def hub_here(cluster) -> Iterator[hub.Hub]:
 def s3_here(cluster) -> Iterator[servers.S3]:
     """A real S3 server with a recording, where pods reach it."""
     files = {"interviews/english.mp3": recordings.english()}
-    with servers.s3_server(tools.binary("versitygw"), files, host=cluster.host_address) as server:
+    with servers.s3_server(files=files, host=cluster.host_address) as server:
         yield server
 
 

@@ -6,7 +6,7 @@ import json
 
 from tests.e2e.world import durable_copy
 from tests.materials import recordings
-from tests.materials.wer import wer
+from tests.materials.wer import word_error_rate
 
 DASHWOOD = (
     "And Mr. John Dashwood had then leisure to consider how much there might be prudently in his power to do for them."
@@ -39,7 +39,7 @@ def test_an_mp3_from_an_s3_server(namespace, s3_here):
         "from-s3", audio=f"s3://{s3_here.bucket}/interviews/english.mp3", credentialsSecret={"name": "reader"}
     )
 
-    assert wer(recordings.transcript(recordings.english()).text, job.succeeded()["result"]["text"]) < 0.1
+    assert word_error_rate(recordings.transcript(recordings.english()).text, job.succeeded()["result"]["text"]) < 0.1
 
 
 def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
@@ -65,7 +65,7 @@ def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
 def test_an_https_url(namespace, https_here):
     job = namespace.job("from-web", audio=f"{https_here.url}/video.mp4")
 
-    assert wer(recordings.transcript(recordings.video()).text, job.succeeded()["result"]["text"]) < 0.1
+    assert word_error_rate(recordings.transcript(recordings.video()).text, job.succeeded()["result"]["text"]) < 0.1
 
 
 def test_french_and_spanish_are_heard_as_such(namespace):
@@ -90,5 +90,5 @@ def test_twenty_minutes(namespace, kubectl, volume):
     starts = [s["start"] for s in whole["segments"]]
     assert starts == sorted(starts)
     assert abs(whole["segments"][-1]["end"] - transcript.utterances[-1].end) < 5
-    assert wer(transcript.text, whole["text"]) < 0.2
+    assert word_error_rate(transcript.text, whole["text"]) < 0.2
     assert abs(status["duration"] - 1200) < 60
