@@ -33,7 +33,7 @@ def test_a_wav_on_a_volume(namespace, volume, kubectl):
 
 
 def test_an_mp3_from_an_s3_server(namespace, s3_here):
-    namespace.secret("reader", **s3_here.environment())
+    namespace.secret("reader", **s3_here.environment)
 
     job = namespace.job(
         "from-s3", audio=f"s3://{s3_here.bucket}/interviews/english.mp3", credentialsSecret={"name": "reader"}
@@ -43,7 +43,7 @@ def test_an_mp3_from_an_s3_server(namespace, s3_here):
 
 
 def test_a_result_goes_to_its_own_output_too(namespace, s3_here):
-    namespace.secret("writer", **s3_here.environment())
+    namespace.secret("writer", **s3_here.environment)
 
     job = namespace.job(
         "to-s3",
