@@ -12,9 +12,9 @@ from transcription_operator import names, receipt, times
 from transcription_operator.conditions import Conditions
 from transcription_operator.errors import SpecError
 from transcription_operator.models import ModelRef
-from transcription_operator.observe import JobView, ModelState, Observed, PodView, failure_of, latest
 from transcription_operator.receipt import Failure, Receipt
 from transcription_operator.spec import Spec
+from transcription_operator.views import JobView, ModelState, Observed, PodView, failure_of, latest
 
 _PERMANENT = {"Usage", "ModelMissing", "SourceMissing", "PermissionDenied", "BadAudio"}
 """Classes of a download's failure that another try alone will not change."""

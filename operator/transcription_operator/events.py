@@ -10,7 +10,7 @@ from transcription_operator import api as k8s
 from transcription_operator import names
 from transcription_operator.api import Api, ApiError, Object
 from transcription_operator.conditions import COMPLETE, FAILED, MODEL_READY, STARTED, Transition
-from transcription_operator.observe import Observed
+from transcription_operator.views import Observed
 
 _log = logging.getLogger(__name__)
 _NOTE_LIMIT = 1024

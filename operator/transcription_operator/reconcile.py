@@ -16,9 +16,10 @@ from transcription_operator.api import Api, ApiError
 from transcription_operator.errors import Conflict, NamespaceGone
 from transcription_operator.manifests import download_job, runner_job
 from transcription_operator.models import ModelRef
-from transcription_operator.observe import Observed, observe
+from transcription_operator.observe import observe
 from transcription_operator.settings import Settings
 from transcription_operator.spec import Spec
+from transcription_operator.views import Observed
 
 _log = logging.getLogger(__name__)
 _RUNNERS_OWN = ("progress", "result")

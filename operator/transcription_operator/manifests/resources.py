@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
+from transcription_operator.manifests import quantity
 
 GPU = "nvidia.com/gpu"
 
@@ -15,7 +15,10 @@ def _is_gpu(name: str) -> bool:
 
 
 def _is_more(one: object, other: object) -> bool:
-    return bool(parse_quantity(one) > parse_quantity(other))  # type: ignore[no-untyped-call]
+    try:
+        return quantity.parse(one) > quantity.parse(other)
+    except ValueError:
+        return False  # the API server refuses it with better words
 
 
 def merge(defaults: Mapping[str, Any], wishes: Mapping[str, Any], *, device: str) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from transcription_operator import names, receipt
 from transcription_operator.decide import Plan
-from transcription_operator.observe import JobView, ModelState, Observed, PodView, resource_view
 from transcription_operator.receipt import Failure, Receipt
 from transcription_operator.settings import Settings
 from transcription_operator.settings import parse as parse_settings
+from transcription_operator.views import JobView, ModelState, Observed, PodView, resource_view
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RESULT = {

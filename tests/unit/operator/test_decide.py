@@ -164,7 +164,7 @@ def test_the_start_time_never_moves():
     ],
 )
 def test_a_pod_that_does_not_start_says_why(reason, words):
-    from transcription_operator.observe import Trouble
+    from transcription_operator.views import Trouble
 
     plan = plan_of(a_job().with_job(active=1).with_pod(trouble=Trouble(reason, words)))
     assert plan.status["phase"] == "Pending"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.operator.building import a_job, settings
 from transcription_operator import names
-from transcription_operator.manifests import download_job, namespace, resources, runner_job
+from transcription_operator.manifests import download_job, namespace, quantity, resources, runner_job
 from transcription_operator.models import ModelRef
 from transcription_operator.spec import Spec
 
@@ -300,3 +300,16 @@ def test_cuda_makes_sure_of_a_gpu():
     assert resources.merge({"limits": {"nvidia.com/mig-1g.5gb": 1}}, {}, device="cuda") == {
         "limits": {"nvidia.com/mig-1g.5gb": 1}
     }
+
+
+@pytest.mark.parametrize(
+    ("less", "more"), [("500m", 1), ("1", "1001m"), ("999Mi", "1Gi"), ("1G", "1Gi"), ("1e3", "1Ki"), (".5", "0.6")]
+)
+def test_quantities(less, more):
+    assert quantity.parse(less) < quantity.parse(more)
+
+
+@pytest.mark.parametrize("text", ["", "4 Gi", "Gi", "4gi", "0x4"])
+def test_no_quantities(text):
+    with pytest.raises(ValueError, match="no quantity"):
+        quantity.parse(text)

@@ -15,12 +15,12 @@ from tests.unit.operator.building import NOW, a_receipt, settings
 from transcription_operator import cli, conditions, handlers, models, names, receipt, sweeper
 from transcription_operator.errors import SettingsError, SpecError
 from transcription_operator.health import Health
-from transcription_operator.observe import job_view, pod_view
 from transcription_operator.queue import WorkQueue
 from transcription_operator.receipt import Failure, Receipt
 from transcription_operator.reconcile import Key, Waiters
 from transcription_operator.settings import parse
 from transcription_operator.spec import parse as parse_spec
+from transcription_operator.views import job_view, pod_view
 
 DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 resource_names = st.from_regex(rf"\A{DNS}(\.{DNS})*\Z").filter(lambda name: len(name) <= 253)
