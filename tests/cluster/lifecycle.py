@@ -40,6 +40,7 @@ def up(*, control_plane: bool = False, suffix: str = "") -> Cluster:
     """This checkout's cluster: started, unless it runs and is well. With a suffix it is one more beside it."""
     if wants_existing():
         return existing()
+    remove_abandoned()
     layout = _layout(control_plane, suffix)
     layout.claim()
     with exclusive(layout.folder / "lock", f"it starts or stops the cluster {layout.name}"):
@@ -54,6 +55,7 @@ def down(cluster: Cluster | None = None, *, control_plane: bool = False, suffix:
     """Stop a cluster, by default this checkout's; `purge` removes its volume and images too."""
     if cluster is not None and cluster.kind == "existing":
         return
+    remove_abandoned()
     layout = Layout(cluster.name) if cluster else _layout(control_plane, suffix)
     if not layout.folder.exists():
         return
@@ -66,7 +68,7 @@ def down(cluster: Cluster | None = None, *, control_plane: bool = False, suffix:
 @contextmanager
 def control_plane() -> Iterator[Cluster]:
     """A control plane of one's own; it goes with the block, or with this process, whatever ends that."""
-    _remove_abandoned_control_planes()
+    remove_abandoned()
     layout = Layout(f"{checkout_name()}-cp-{os.getpid()}-{secrets.token_hex(2)}")
     layout.claim()
     lifeline, held = os.pipe()
@@ -387,8 +389,8 @@ def _mounted_beneath(folder: Path) -> bool:
     return any(Path(line.split()[1]).is_relative_to(folder) for line in mounts)
 
 
-def _remove_abandoned_control_planes() -> None:
-    """Those whose owner ended without a word: their processes went with it, their files did not."""
+def remove_abandoned() -> None:
+    """Control planes whose owner ended without a word: their processes went with it, their files did not."""
     root = paths.clusters_root()
     for folder in root.glob(f"{checkout_name()}-cp-*") if root.exists() else ():
         owner = folder.name.split("-")[3]

@@ -132,13 +132,15 @@ def test_a_control_plane_goes_with_the_process_that_asked_for_it():
         "import os, signal\n"
         "from tests.cluster import control_plane\n"
         "with control_plane() as c:\n"
-        "    print(c.supervisor.pid, flush=True)\n"
+        "    print(c.supervisor.pid, c.folder, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    supervisor = done.stdout.strip()
-    assert supervisor.isdigit(), done.stderr
+    assert done.stdout, done.stderr
+    supervisor, folder = done.stdout.split()
     until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor has ended", 10)
+    lifecycle.remove_abandoned()
+    assert not Path(folder).exists()
 
 
 def test_an_unrestricted_pod_is_refused(plane):
