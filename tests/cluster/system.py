@@ -46,8 +46,10 @@ def ensure(*, install: bool) -> int:
         policy.chmod(0o755)
     try:
         for command in ([*quiet, "update"], [*quiet, "install", "-y", "--no-install-recommends", *names]):
-            if code := subprocess.run(command, env=environment, check=False).returncode:
-                return code
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                print(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}", file=sys.stderr)
+                return done.returncode
     finally:
         if ours:
             policy.unlink()
