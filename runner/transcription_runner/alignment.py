@@ -41,10 +41,11 @@ def align(
     """The words of each text and their times in seconds of its window. features: (n, 1500, d) for n texts."""
     starts = [tokenizer.start(text.language, text.task) for text in texts]
     tokens = [
-        (*start, tokenizer.no_timestamps, *text.tokens, tokenizer.eot) for start, text in zip(starts, texts, strict=True)
+        (*start, tokenizer.no_timestamps, *text.tokens, tokenizer.eot)
+        for start, text in zip(starts, texts, strict=True)
     ]
     hidden, scores = network.align(features, tokens, heads)
-    results = []
+    results: list[list[WordTiming]] = []
     for row, (start, text) in enumerate(zip(starts, texts, strict=True)):
         if not text.tokens:
             results.append([])

@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import av
 import av.error
@@ -27,7 +27,15 @@ BLOCK: Final = 30 * SAMPLE_RATE
 # A seek lands here before the wanted place: codecs and the resampler need a run-up before they are exact.
 _RUN_UP = 1.0
 
-Samples = NDArray[np.int16]
+Samples: TypeAlias = NDArray[np.int16]
+
+# PyAV's own annotations leave open what a stream of each kind has.
+_Container: TypeAlias = Any
+_Stream: TypeAlias = Any
+_Frame: TypeAlias = Any
+
+# Formats that ffmpeg sees in any bytes at all, as pictures made of characters.
+_TEXT_ART: Final = frozenset({"bin", "tty", "xbin", "idf", "adf"})
 
 _log = logging.getLogger(__name__)
 
@@ -107,13 +115,18 @@ class AudioFile:
         yield from self._samples(0.0)
 
     @contextlib.contextmanager
-    def _open(self) -> Iterator[tuple[Any, Any]]:
+    def _open(self) -> Iterator[tuple[_Container, _Stream]]:
         try:
-            container = av.open(str(self.path), metadata_errors="replace")
+            # An absolute path is never taken for a protocol, and a playlist may not lead to the network.
+            container = av.open(
+                str(self.path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"}
+            )
         except (av.error.FFmpegError, ValueError, OSError) as error:
             raise _unreadable(self.path, error) from error
         with container:
-            stream = container.streams.best("audio")
+            if container.format.name in _TEXT_ART:
+                raise _unreadable(self.path, ValueError(container.format.name))
+            stream: _Stream = container.streams.best("audio")
             if stream is None:
                 kinds = sorted({each.type for each in container.streams})
                 raise errors.BadAudio(
@@ -151,7 +164,7 @@ def _unreadable(path: Path, error: Exception) -> errors.RunnerError:
     )
 
 
-def _duration(container: Any, stream: Any) -> float | None:
+def _duration(container: _Container, stream: _Stream) -> float | None:
     if stream.duration is not None and stream.time_base is not None:
         seconds = float(stream.duration * stream.time_base)
     elif container.duration is not None:
@@ -161,7 +174,7 @@ def _duration(container: Any, stream: Any) -> float | None:
     return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
-def _seek(container: Any, stream: Any, seconds: float) -> bool:
+def _seek(container: _Container, stream: _Stream, seconds: float) -> bool:
     """Go to `seconds` or somewhat before; False where the container cannot."""
     if stream.time_base is None:
         return False
@@ -172,14 +185,14 @@ def _seek(container: Any, stream: Any, seconds: float) -> bool:
     return True
 
 
-def _frame_position(frame: Any, stream: Any) -> int | None:
+def _frame_position(frame: _Frame, stream: _Stream) -> int | None:
     if frame.pts is None or stream.time_base is None:
         return None
     seconds = float((frame.pts - (stream.start_time or 0)) * stream.time_base)
     return max(0, round(seconds * SAMPLE_RATE))
 
 
-def _frames(container: Any, stream: Any) -> Iterator[Any]:
+def _frames(container: _Container, stream: _Stream) -> Iterator[_Frame]:
     """Decoded frames, stepping over packets that cannot be decoded and stopping where the file breaks off."""
     bad = 0
     packets = container.demux(stream)
@@ -208,7 +221,7 @@ class _Resampler:
         self._format: tuple[Any, ...] | None = None
         self._resampler: Any = None
 
-    def resample(self, frame: Any) -> Iterator[Samples]:
+    def resample(self, frame: _Frame) -> Iterator[Samples]:
         if frame.samples == 0:
             return
         frame = _clean(frame)
@@ -226,12 +239,12 @@ class _Resampler:
             self._resampler = None
             self._format = None
 
-    def _run(self, frame: Any) -> Iterator[Samples]:
+    def _run(self, frame: _Frame) -> Iterator[Samples]:
         for out in self._resampler.resample(frame):
             yield out.to_ndarray().reshape(-1)
 
 
-def _clean(frame: Any) -> Any:
+def _clean(frame: _Frame) -> _Frame:
     """Silence in place of samples that are no numbers: only formats of floating point have them."""
     if not frame.format.name.startswith(("flt", "dbl")):
         return frame

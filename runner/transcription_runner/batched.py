@@ -14,6 +14,7 @@ from typing import Any, Final
 from transcription_runner import words
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.sequential import (
+    SECONDS_PER_TOKEN,
     ends_with_one_stamp,
     is_silence,
     needs_fallback,
@@ -168,8 +169,9 @@ class Batched:
         text = []
         for window in sorted(self._finished, key=lambda each: each.cut.start):
             text.append(self._codec.decode([token for each in window.segments for token in each["tokens"]]))
-            segments += ({"id": len(segments) + place, **each} for place, each in enumerate(window.segments))
-        return {"text": "".join(text), "segments": segments, "language": self.language}
+            segments += window.segments
+        numbered = [{"id": number, **segment} for number, segment in enumerate(segments)]
+        return {"text": "".join(text), "segments": numbered, "language": self.language}
 
     def _ask(self, window: _Window) -> Request:
         request: Request
@@ -232,6 +234,9 @@ def window_segments(codec: TextCodec, result: DecodingResult, cut: Cut) -> tuple
     segments, _ = segments_of(codec, result, 0, cut.size)
     stamps = [token >= begin for token in tokens]
     pairs = [i for i in range(1, len(tokens)) if stamps[i] and stamps[i - 1]]
+    if not pairs and stamps[:1] == [True]:
+        # Whisper lets a lone segment begin with its window; what it wrote is closer.
+        segments[0]["start"] = min((tokens[0] - begin) * SECONDS_PER_TOKEN, segments[0]["end"])
     stop = cut.size
     if ends_with_one_stamp(result, codec):
         stop = (tokens[-1] - begin) * FRAMES_PER_TOKEN
@@ -246,4 +251,3 @@ def window_segments(codec: TextCodec, result: DecodingResult, cut: Cut) -> tuple
             stop = stamp
     rest = cut.after(stop) if stop >= _ONWARD else None
     return segments, rest if rest is not None and rest.size >= _LEFT_OUT else None
-

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -25,6 +25,10 @@ from transcription_runner.tokenizer import Tokenizer
 from transcription_runner.windows import WordTiming
 
 _log = logging.getLogger(__name__)
+
+# transformers is imported when a model is loaded, and its classes are not annotated.
+_Config: TypeAlias = Any
+_Model: TypeAlias = Any
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -161,7 +165,7 @@ def _best_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "cuda" else torch.float32
 
 
-def _config(path: Path) -> Any:
+def _config(path: Path) -> _Config:
     from transformers.models.whisper.configuration_whisper import WhisperConfig
 
     values = _json(path / "config.json")
@@ -172,7 +176,7 @@ def _config(path: Path) -> Any:
         )
     try:
         return WhisperConfig.from_dict(values)
-    except Exception as error:
+    except (TypeError, ValueError) as error:
         raise errors.CorruptModelCache(f"{path / 'config.json'} is not a Whisper model's: {error}") from error
 
 
@@ -190,7 +194,7 @@ def _json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _model(path: Path, config: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device) -> _Model:
     from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
     config._attn_implementation = "sdpa"
@@ -208,7 +212,8 @@ def _model(path: Path, config: Any, dtype: torch.dtype, device: torch.device) ->
     state = {name: weights[name].to(dtype) for name in wanted if name != "proj_out.weight"}
     state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"]
     model.load_state_dict(state, assign=True)
-    return model.requires_grad_(False).eval()
+    model.train(False)
+    return model.requires_grad_(False)
 
 
 def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
@@ -230,7 +235,7 @@ def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
     raise errors.CorruptModelCache(f"{path} holds no weights (model.safetensors)")
 
 
-def _alignment_heads(path: Path, config: Any) -> list[tuple[int, int]]:
+def _alignment_heads(path: Path, config: _Config) -> list[tuple[int, int]]:
     """The heads that follow the audio, from generation_config.json; else all of the decoder's upper half."""
     file = path / "generation_config.json"
     heads = _json(file).get("alignment_heads") if file.exists() else None
@@ -238,4 +243,3 @@ def _alignment_heads(path: Path, config: Any) -> list[tuple[int, int]]:
         return [(int(layer), int(head)) for layer, head in heads]
     layers, count = config.decoder_layers, config.decoder_attention_heads
     return [(layer, head) for layer in range(layers // 2, layers) for head in range(count)]
-

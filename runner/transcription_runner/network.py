@@ -9,13 +9,16 @@ projections, norms and embeddings): what quantisation or an adapter put in their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 _GROWTH = 64
+
+# transformers' modules, whose attributes are not annotated.
+_Module: TypeAlias = Any
 
 
 class Cache:
@@ -24,7 +27,7 @@ class Cache:
     Self-attention: one entry a row. Cross-attention: one a window, which is `group` rows. Grows as rows get longer.
     """
 
-    def __init__(self, decoder: Any, *, windows: int, group: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, decoder: _Module, *, windows: int, group: int, dtype: torch.dtype, device: torch.device) -> None:
         """Make room for `windows` windows of `group` rows each."""
         config = decoder.config
         self.group = group
@@ -81,7 +84,7 @@ class Cache:
 class Network:
     """A Whisper model's two halves, on one device and in one precision."""
 
-    def __init__(self, model: Any, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, model: _Module, dtype: torch.dtype, device: torch.device) -> None:
         """Wrap a WhisperForConditionalGeneration whose weights are in place."""
         self.model = model
         self.config = model.config
@@ -218,7 +221,7 @@ class Network:
         return embedded
 
     @staticmethod
-    def _self(layer: Any, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _self(layer: _Module, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         attention = layer.self_attn
         x = layer.self_attn_layer_norm(x)
         return (
@@ -228,11 +231,11 @@ class Network:
         )
 
     @staticmethod
-    def _cross(attention: Any, features: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    def _cross(attention: _Module, features: Tensor, heads: int) -> tuple[Tensor, Tensor]:
         return _split(attention.k_proj(features), heads), _split(attention.v_proj(features), heads)
 
     @staticmethod
-    def _attend(layer: Any, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _attend(layer: _Module, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         attention = layer.encoder_attn
         q = _split(attention.q_proj(layer.encoder_attn_layer_norm(x)), keys.shape[1])
         return _out(attention, functional.scaled_dot_product_attention(q, keys, values))
@@ -243,11 +246,11 @@ def _split(x: Tensor, heads: int) -> Tensor:
     return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _out(attention: Any, x: Tensor) -> Tensor:
+def _out(attention: _Module, x: Tensor) -> Tensor:
     joined: Tensor = attention.out_proj(x.transpose(1, 2).flatten(2))
     return joined
 
 
-def _feed(layer: Any, x: Tensor) -> Tensor:
+def _feed(layer: _Module, x: Tensor) -> Tensor:
     fed: Tensor = layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x))))
     return fed

@@ -84,7 +84,7 @@ class Recording:
         first = start * HOP - REACH
         samples = to_float(self._read(max(0, first), end * HOP + REACH))
         if first < 0:
-            samples = np.concatenate([mirror(samples), samples])
+            samples = np.concatenate([mirror(samples)[first:], samples])
         wanted = (end - start - 1) * HOP + 2 * REACH
         return self._mel.frames(torch.from_numpy(_fit(samples, wanted)), self._loudest)
 

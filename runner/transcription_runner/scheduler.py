@@ -55,9 +55,7 @@ class Scheduler:
         self._detects: deque[Ticket] = deque()
         self._aligns: deque[Ticket] = deque()
 
-    def run(
-        self, jobs: Iterator[Job], on_answer: Callable[[Job], None] = lambda _: None
-    ) -> Iterator[Job]:
+    def run(self, jobs: Iterator[Job], on_answer: Callable[[Job], None] = lambda _: None) -> Iterator[Job]:
         """Finish jobs, in the order of their ends. Jobs are taken as there is room for their windows."""
         active: set[Job] = set()
         more = True
@@ -86,7 +84,7 @@ class Scheduler:
         return waiting + sum(map(len, self._sessions.values()))
 
     def _collect(self, job: Job) -> None:
-        """Queue the requests that a job's machine has now; a machine with much to do is asked for what there is room for."""
+        """Queue the requests that a job's machine has now, as far as there is room."""
         for request in job.machine.requests():
             job.waiting[id(request)] = request
             match request:
@@ -184,7 +182,9 @@ class Scheduler:
 
     def _features(self, tickets: Sequence[Ticket]) -> torch.Tensor:
         """The encoder's output for each request's audio, from what is kept where it was there before."""
-        missing = {(id(job), request.cut): (job, request.cut) for job, request in tickets if request.cut not in job.features}
+        missing = {
+            (id(job), request.cut): (job, request.cut) for job, request in tickets if request.cut not in job.features
+        }
         if missing:
             mel = torch.stack([job.recording.features(cut) for job, cut in missing.values()])
             for (job, cut), encoded in zip(missing.values(), self._engine.encode(mel), strict=True):

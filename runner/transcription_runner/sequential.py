@@ -136,7 +136,7 @@ class Sequential:
         self.position = self._frames
 
     def _prompt(self, since: int) -> tuple[int, ...]:
-        """The context of the next window: the text before, cut to what fits, and the initial prompt if it is carried."""
+        """The context of the next window: as much of the text before as fits, after what is carried."""
         most = self._prompt_length
         if not self._options.carry_initial_prompt:
             return tuple(self._tokens[since:][-most:])
@@ -171,7 +171,9 @@ class Sequential:
             prepend=options.prepend_punctuations,
             append=options.append_punctuations,
         )
-        view = words.WindowView(cut.start, cut.size, self._frames, ends_with_one_stamp(result, self._codec), last_speech)
+        view = words.WindowView(
+            cut.start, cut.size, self._frames, ends_with_one_stamp(result, self._codec), last_speech
+        )
         outcome = words.follow_words(segments, view, following, options.hallucination_silence_threshold)
         return outcome
 

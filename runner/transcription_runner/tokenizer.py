@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from transcription_runner import errors, languages
 
-_NON_SPEECH = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』'] + (
-    "<< >> <<< >>> -- --- -( -[ (' (\" (( )) ((( ))) [[ ]] {{ }} ♪♪ ♪♪♪".split()
-)
+_NON_SPEECH = [*'"#()*+/:;<=>@[\\]^_`{|}~「」『』']
+_NON_SPEECH += ["<<", ">>", "<<<", ">>>", "--", "---", "-(", "-[", "('", '("', "((", "))", "(((", ")))"]
+_NON_SPEECH += ["[[", "]]", "{{", "}}", "♪♪", "♪♪♪"]
 # Notes and their kin are one token or several; all begin with the same two bytes, so the first token is enough.
 _NOTES = [*"♩♪♫♬♭♮♯"]
 _REPLACEMENT = "\ufffd"
@@ -58,7 +58,10 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path, *, multilingual: bool) -> Tokenizer:
-        """From a model's folder: `tokenizer.json`, or `vocab.json` and `merges.txt`. Raises errors.CorruptModelCache."""
+        """From a model's folder: its `tokenizer.json`, or `vocab.json` and `merges.txt`.
+
+        Raises errors.CorruptModelCache.
+        """
         try:
             if (folder / "tokenizer.json").exists():
                 return cls(FastTokenizer.from_file(str(folder / "tokenizer.json")), multilingual=multilingual)
@@ -82,9 +85,9 @@ class Tokenizer:
         """The text of tokens, with timestamps as <|1.08|>."""
         return self._text(tokens)
 
-    def _text(self, tokens: Sequence[int] | object) -> str:
+    def _text(self, tokens: Iterable[int]) -> str:
         table = self._bytes
-        return b"".join([table.get(token, b"") for token in tokens]).decode("utf-8", "replace")  # type: ignore[attr-defined]
+        return b"".join([table.get(token, b"") for token in tokens]).decode("utf-8", "replace")
 
     def start(self, language: str | None, task: str) -> tuple[int, ...]:
         """What a transcript begins with: start, language, task; the start alone for a model of one language."""

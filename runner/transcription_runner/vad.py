@@ -48,7 +48,7 @@ class SileroNetwork(nn.Module):
         self.final_conv = nn.Conv1d(128, 1, 1)
 
     def forward(self, chunks: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """chunks: (n, 64 + 512), moments in order, each after the end of the one before. Returns (n,), and its memory."""
+        """chunks: (n, 64 + 512), moments in order, each after the end of the one before. Returns (n,) and a memory."""
         x = functional.pad(chunks[:, None], (0, 64), mode="reflect")
         x = self.stft_conv(x)
         x = (x[:, :_BINS] ** 2 + x[:, _BINS:] ** 2).sqrt()
@@ -217,7 +217,9 @@ def _falls(probabilities: NDArray[np.float32], low: float) -> NDArray[np.bool_]:
 def _network() -> SileroNetwork:
     spec = importlib.util.find_spec("silero_vad")
     if spec is None or not spec.submodule_search_locations:
-        raise errors.RunnerError("the package silero-vad is not installed", hint="pip install 'transcription-operator[runner]'")
+        raise errors.RunnerError(
+            "the package silero-vad is not installed", hint="pip install 'transcription-operator[runner]'"
+        )
     # The package's safetensors file holds the weights of an older version; those of its TorchScript file are current.
     file = Path(spec.submodule_search_locations[0]) / "data" / "silero_vad.jit"
     with warnings.catch_warnings():
@@ -231,11 +233,11 @@ def _network() -> SileroNetwork:
 _NAMES: Final = {
     "stft_conv.weight": "stft.forward_basis_buffer",
     **{
-        f"conv{layer + 1}.{kind}": f"encoder.{layer}.reparam_conv.{kind}" for layer in range(4) for kind in ("weight", "bias")
+        f"conv{layer + 1}.{kind}": f"encoder.{layer}.reparam_conv.{kind}"
+        for layer in range(4)
+        for kind in ("weight", "bias")
     },
-    **{
-        f"lstm.{kind}_{side}_l0": f"decoder.rnn.{kind}_{side}" for kind in ("weight", "bias") for side in ("ih", "hh")
-    },
+    **{f"lstm.{kind}_{side}_l0": f"decoder.rnn.{kind}_{side}" for kind in ("weight", "bias") for side in ("ih", "hh")},
     "final_conv.weight": "decoder.decoder.2.weight",
     "final_conv.bias": "decoder.decoder.2.bias",
 }

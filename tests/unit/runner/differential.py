@@ -8,9 +8,46 @@ from typing import Any
 
 import numpy as np
 
+from tests.materials import recordings
 from transcription_runner.audio import AudioFile
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.transcribe import transcribe
+
+
+GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0}
+BEAMS = {"temperature": 0.0}
+
+#: Model, recording and options. Sampling is off: no two programs draw the same.
+CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "as the command": ("base", "dashwood", {}),
+    "words": ("base", "dashwood", {"word_timestamps": True, **GREEDY}),
+    "french": ("base", "french", GREEDY),
+    "translation": ("base", "spanish", {"task": "translate", **GREEDY}),
+    "a wrong language": ("base", "two_languages", {"language": "en", **GREEDY}),
+    "silence": ("base", "silence", GREEDY),
+    "one language": ("tiny.en", "english", GREEDY),
+    "beams": ("tiny.en", "english", BEAMS),
+    "patience": ("tiny.en", "english", {"patience": 2.0, "length_penalty": 0.6, **BEAMS}),
+    "words of beams": ("tiny.en", "english", {"word_timestamps": True, **BEAMS}),
+    "clips and a prompt": (
+        "tiny.en",
+        "english",
+        {"clip_timestamps": "3,9,12.5", "initial_prompt": "The number, please.", **GREEDY},
+    ),
+    "no context": ("tiny.en", "english", {"condition_on_previous_text": False, **GREEDY}),
+    "a prompt carried": (
+        "tiny.en",
+        "english",
+        {"initial_prompt": "Press the pound key. Agent login.", "carry_initial_prompt": True, **GREEDY},
+    ),
+    "music": ("tiny.en", "music", GREEDY),
+    "noise": ("tiny.en", "noise", GREEDY),
+    "long pauses": (
+        "tiny.en",
+        "with_long_pauses",
+        {"word_timestamps": True, "hallucination_silence_threshold": 2.0, **GREEDY},
+    ),
+}
 
 
 @dataclass
@@ -35,6 +72,12 @@ def samples(path: Path) -> np.ndarray:
     """A recording as both programs hear it."""
     blocks = [block for _, block in AudioFile(path).blocks()]
     return np.concatenate(blocks).astype(np.float32) / 32768.0
+
+
+def run(case: str, engine: Any, reference: Any) -> Differences:
+    """Compare one of the cases."""
+    _, recording, options = CASES[case]
+    return compare(engine, reference, getattr(recordings, recording)(), **options)
 
 
 def compare(engine: Any, reference: Any, recording: Path, **options: Any) -> Differences:

@@ -25,7 +25,9 @@ class Codec:
         return "".join(f" w{token}" for token in tokens if token < EOT)
 
 
-def result(tokens: Sequence[int], *, logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.5, temperature: float = 0.0) -> DecodingResult:
+def result(
+    tokens: Sequence[int], *, logprob: float = -0.3, silence: float = 0.1, ratio: float = 1.5, temperature: float = 0.0
+) -> DecodingResult:
     """A window's result with these tokens."""
     return DecodingResult(tuple(tokens), Codec().decode(tokens).strip(), logprob, silence, temperature, ratio)
 

@@ -24,7 +24,17 @@ def drive(machine: Sequential, answers) -> list[Request]:
             machine.take(request, {"en": 0.9, "fr": 0.1})
         elif isinstance(request, Decode):
             answer = next(answers)
-            machine.take(request, DecodingResult(answer.tokens, answer.text, answer.avg_logprob, answer.no_speech_prob, request.temperature, answer.compression_ratio))
+            machine.take(
+                request,
+                DecodingResult(
+                    answer.tokens,
+                    answer.text,
+                    answer.avg_logprob,
+                    answer.no_speech_prob,
+                    request.temperature,
+                    answer.compression_ratio,
+                ),
+            )
         else:
             machine.take(request, next(answers))
     return asked
@@ -44,7 +54,12 @@ def first_rungs(asked) -> list[Decode]:
 
 
 def machine(frames: int, **options) -> Sequential:
-    return Sequential(TranscribeOptions(**{"language": "en", **options}), Codec(), frames=frames, language=options.get("language", "en"))
+    return Sequential(
+        TranscribeOptions(**{"language": "en", **options}),
+        Codec(),
+        frames=frames,
+        language=options.get("language", "en"),
+    )
 
 
 def test_goes_on_at_the_end_of_the_last_whole_segment():
@@ -177,11 +192,26 @@ def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
         asked += 1
         assert asked < 5000
         if isinstance(request, Align):
-            times = sorted(data.draw(st.lists(st.integers(0, 1500), min_size=2 * len(request.tokens), max_size=2 * len(request.tokens))) if len(request.tokens) < 8 else range(2 * len(request.tokens)))
-            it.take(request, [
-                WordTiming(f" w{token}", [token], times[2 * i] / 50, times[2 * i + 1] / 50, data.draw(st.sampled_from([0.05, 0.9])))
-                for i, token in enumerate(request.tokens)
-            ])
+            times = sorted(
+                data.draw(
+                    st.lists(st.integers(0, 1500), min_size=2 * len(request.tokens), max_size=2 * len(request.tokens))
+                )
+                if len(request.tokens) < 8
+                else range(2 * len(request.tokens))
+            )
+            it.take(
+                request,
+                [
+                    WordTiming(
+                        f" w{token}",
+                        [token],
+                        times[2 * i] / 50,
+                        times[2 * i + 1] / 50,
+                        data.draw(st.sampled_from([0.05, 0.9])),
+                    )
+                    for i, token in enumerate(request.tokens)
+                ],
+            )
         else:
             if request.temperature == 0:
                 assert request.cut.start > last

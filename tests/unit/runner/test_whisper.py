@@ -1,0 +1,100 @@
+"""Real weights, people's speech: what ours says, and that it is what openai-whisper says."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from tests.materials import recordings, wer
+from tests.unit.runner import differential
+from transcription_runner import errors
+from transcription_runner.options import TranscribeOptions, VadOptions
+from transcription_runner.transcribe import transcribe, transcribe_many
+
+pytest.importorskip("whisper")
+
+GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0}
+
+
+@pytest.mark.parametrize("case", differential.CASES)
+def test_says_what_openai_whisper_says(case, request):
+    model = differential.CASES[case][0].replace(".", "_")
+    engine, reference = request.getfixturevalue(model), request.getfixturevalue(f"openai_{model}")
+    assert differential.run(case, engine, reference).found == []
+
+
+def test_many_files_at_once_say_what_they_say_alone(tiny_en):
+    files = [recordings.dashwood(), recordings.telephone(), recordings.not_audio(), recordings.video()]
+    options = TranscribeOptions(**GREEDY)
+    together = {outcome.path: outcome for outcome in transcribe_many(tiny_en, files, options)}
+    assert set(together) == set(files)
+    assert isinstance(together[recordings.not_audio()].error, errors.BadAudio)
+    for path in files:
+        if path == recordings.not_audio():
+            continue
+        alone = transcribe(tiny_en, path, options)
+        result = together[path].result
+        assert differential.differences(result, alone).found == []
+
+
+def test_batched_mode_hears_every_sentence(tiny_en):
+    said = recordings.transcript(recordings.english())
+    result = transcribe(tiny_en, recordings.english(), TranscribeOptions(mode="batched", word_timestamps=True, **GREEDY))
+    assert wer.word_errors(said.text, result["text"]).rate < 0.1
+    words = [word for segment in result["segments"] for word in segment["words"]]
+    assert all(0 <= word["start"] <= word["end"] for word in words)
+    for before, after in zip(words, words[1:], strict=False):
+        assert before["start"] <= after["start"] + 1e-9
+
+
+def test_batched_mode_says_the_same_in_any_batch(tiny_en):
+    texts = [
+        transcribe(tiny_en, recordings.english(), TranscribeOptions(mode="batched", batch_size=size, **GREEDY))
+        for size in (1, 8)
+    ]
+    assert differential.differences(*texts).found == []
+
+
+def test_batched_mode_has_nothing_to_say_about_silence_and_noise(base):
+    for path in (recordings.silence(), recordings.noise()):
+        result = transcribe(base, path, TranscribeOptions(mode="batched"))
+        assert result["text"] == ""
+        assert result["segments"] == []
+
+
+def test_without_vad_batched_mode_hears_as_much(tiny_en):
+    said = recordings.transcript(recordings.english())
+    options = TranscribeOptions(mode="batched", vad=VadOptions(enabled=False), **GREEDY)
+    assert wer.word_errors(said.text, transcribe(tiny_en, recordings.english(), options)["text"]).rate < 0.2
+
+
+def test_the_language_is_one_of_those_allowed(base):
+    result = transcribe(base, recordings.dashwood(), TranscribeOptions(languages=("fr", "es"), **GREEDY))
+    assert result["language"] in ("fr", "es")
+
+
+def test_progress_goes_forward_to_the_end(tiny_en):
+    seen = []
+    transcribe(tiny_en, recordings.english(), TranscribeOptions(**GREEDY), on_progress=seen.append)
+    done = [progress.processed_seconds for progress in seen]
+    assert done == sorted(done)
+    assert done[-1] == seen[-1].total_seconds > 30
+    assert seen[-1].speed > 0
+
+
+def test_the_result_is_plain_json(tiny_en):
+    result = transcribe(tiny_en, recordings.dashwood(), TranscribeOptions(word_timestamps=True, **GREEDY))
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert sorted(result) == ["language", "segments", "text"]
+    assert all(type(value) in (int, float, str, list) for value in result["segments"][0].values())
+    assert all(math.isfinite(word["probability"]) for word in result["segments"][0]["words"])
+
+
+def test_a_tenth_of_a_second(tiny_en, tmp_path):
+    from tests.unit.runner.test_audio import tone, write
+
+    path = write(tmp_path / "a.wav", tone(0.1, 16_000), 16_000)
+    for mode in ("sequential", "batched"):
+        assert isinstance(transcribe(tiny_en, path, TranscribeOptions(mode=mode, **GREEDY))["text"], str)
