@@ -25,7 +25,7 @@ def digest(value: object) -> str:
     """The sha256 of a JSON value, the same however its numbers and keys were written.
 
     The API server returns `1.0` as `1`, so the value is hashed and not its bytes: sorted keys, no spaces, UTF-8, every
-    number as `repr(float(n))`.
+    number as `repr(float(n) + 0.0)`.
     """
     return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
@@ -34,7 +34,7 @@ def _canonical(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return json.dumps(value)
     if isinstance(value, (int, float)):
-        return repr(float(value))
+        return repr(float(value) + 0.0)  # without the sign of -0.0, which not every JSON writer keeps
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
