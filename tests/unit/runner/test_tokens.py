@@ -65,16 +65,14 @@ def test_special_tokens(pair):
     assert ours.decode(stamped[:-1]) == " a"
 
 
-@pytest.mark.parametrize("language", ["en", "ja"])
-def test_words(pair, language):
+def test_words(pair):
     ours, theirs = pair
-    if language == "ja" and not ours.multilingual:
-        pytest.skip("one language")
-    if ours.multilingual:
-        theirs = reference.get_tokenizer(True, language=language, task="transcribe")
-    for text in TEXTS:
-        tokens = [*ours.encode(text), ours.eot]
-        assert ours.split_to_words(tokens, language) == theirs.split_to_word_tokens(tokens)
+    for language in ("en", "ja") if ours.multilingual else ("en",):
+        if ours.multilingual:
+            theirs = reference.get_tokenizer(True, language=language, task="transcribe")
+        for text in TEXTS:
+            tokens = [*ours.encode(text), ours.eot]
+            assert ours.split_to_words(tokens, language) == theirs.split_to_word_tokens(tokens)
 
 
 def test_a_folder_with_the_older_files(whisper_base, tmp_path):
