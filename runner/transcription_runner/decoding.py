@@ -161,7 +161,12 @@ class Session(Generic[Ticket]):
         chosen = logits.argmax(-1)
         if any(window.start.temperature > 0 for window in windows):
             counts = torch.tensor([window.count for window in windows for _ in window.sequences])
-            chosen = _sample(logits, state.temperature[rows], state.noise[rows].gather(1, counts.to(logits.device)[:, None])[:, 0], chosen)
+            chosen = _sample(
+                logits,
+                state.temperature[rows],
+                state.noise[rows].gather(1, counts.to(logits.device)[:, None])[:, 0],
+                chosen,
+            )
         gained = logits.gather(1, chosen[:, None])[:, 0] - log_sum
         ended = state.ended[rows]
         state.total[rows] += gained * ~ended

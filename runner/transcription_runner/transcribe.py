@@ -104,7 +104,9 @@ def transcribe_many(
     for job in scheduler.run(jobs(), report):
         yield from failed
         failed.clear()
-        yield Outcome(opened.pop(job).path, result=plain(job.machine.result()), duration=job.recording.samples / SAMPLE_RATE)
+        yield Outcome(
+            opened.pop(job).path, result=plain(job.machine.result()), duration=job.recording.samples / SAMPLE_RATE
+        )
     yield from failed
 
 
@@ -128,9 +130,7 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
     if options.initial_prompt:
         length = len(engine.tokenizer.encode(" " + options.initial_prompt.strip()))
         if length > engine.prompt_length:
-            _log.warning(
-                "the prompt is %d tokens long: only its last %d are used", length, engine.prompt_length
-            )
+            _log.warning("the prompt is %d tokens long: only its last %d are used", length, engine.prompt_length)
     if options.word_timestamps and options.task == "translate":
         _log.warning("word times of translations may be far off")
     return options

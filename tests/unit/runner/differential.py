@@ -1,18 +1,22 @@
-"""Both programs on one recording: what ours says against what openai-whisper says."""
+"""Both programs on one recording: what ours says against what openai-whisper says.
+
+`python -m tests.unit.runner.differential` runs every case and prints what differs.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.materials import recordings
+from tests.materials import recordings, weights
 from transcription_runner.audio import AudioFile
+from transcription_runner.engine import load_engine
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.transcribe import transcribe
-
 
 GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0}
 BEAMS = {"temperature": 0.0}
@@ -48,6 +52,9 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"word_timestamps": True, "hallucination_silence_threshold": 2.0, **GREEDY},
     ),
 }
+
+#: Those that the unit suite has time for; `python -m tests.unit.runner.differential` runs all.
+QUICK = ("as the command", "words", "translation", "silence", "clips and a prompt", "words of beams", "long pauses")
 
 
 @dataclass
@@ -111,3 +118,19 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> Differences:
                 result.near(f"{where} word {word['word']} {name}", word[name], twin[name], 0.0201)
             result.near(f"{where} word {word['word']} probability", word["probability"], twin["probability"], 1e-3)
     return result
+
+
+def main() -> int:
+    """Run every case; the number of those that differ."""
+    engines = {name: load_engine(weights.repository(name), device="cpu") for name in ("base", "tiny.en")}
+    references = {name: weights.openai_whisper(name) for name in engines}
+    wrong = 0
+    for case, (model, *_) in CASES.items():
+        found = run(case, engines[model], references[model]).found
+        wrong += bool(found)
+        print(f"{case}: {'; '.join(found) or 'equal'}", flush=True)
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""The roll-back runs openai-whisper on the same folder of weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.unit.runner import differential
+from transcription_runner import errors
+from transcription_runner.options import TranscribeOptions
+
+roll_back = pytest.importorskip("transcription_runner.openai_engine")
+
+GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0}
+
+
+@pytest.fixture(scope="module")
+def engine(whisper_tiny_en):
+    return roll_back.load_engine(whisper_tiny_en, device="cpu")
+
+
+def test_says_what_the_package_says_with_its_own_weights(engine, openai_tiny_en, dashwood):
+    seen = []
+    options = TranscribeOptions(word_timestamps=True, **GREEDY)
+    ours = roll_back.transcribe(engine, dashwood, options, on_progress=seen.append)
+    theirs = openai_tiny_en.transcribe(
+        differential.samples(dashwood), fp16=False, verbose=None, word_timestamps=True, temperature=0.0
+    )
+    assert differential.differences(ours, theirs).found == []
+    assert json.loads(json.dumps(ours)) == ours
+    assert seen[-1].processed_seconds == pytest.approx(7.1, abs=0.1)
+    assert engine.device == "cpu"
+
+
+def test_clips_beyond_the_end_do_not_hang(engine, dashwood):
+    assert roll_back.transcribe(engine, dashwood, TranscribeOptions(clip_timestamps="20,30", **GREEDY))["text"] == ""
+
+
+def test_what_it_cannot_do_it_refuses(engine, dashwood):
+    for options in ({"mode": "batched"}, {"languages": ("en", "fr")}):
+        with pytest.raises(errors.Usage):
+            roll_back.transcribe(engine, dashwood, TranscribeOptions(**options))

@@ -1,0 +1,77 @@
+"""Many files, one batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.materials import recordings
+from tests.unit.runner.differential import differences
+from transcription_runner import errors
+from transcription_runner.decoding import Session
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.transcribe import transcribe, transcribe_many
+
+GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0, "language": "en"}
+
+
+def test_memory_that_is_not_enough_halves_the_batch_and_loses_nothing(random_engine, monkeypatch, caplog):
+    options = TranscribeOptions(mode="batched", batch_size=4, **GREEDY)
+    wanted = transcribe(random_engine, recordings.with_long_pauses(), options)
+    step = Session.step
+    most = 0
+
+    def small(self):
+        nonlocal most
+        if len(self) > 1:
+            raise errors.OutOfMemory("the GPU's memory is not enough")
+        most = max(most, len(self))
+        return step(self)
+
+    monkeypatch.setattr(Session, "step", small)
+    assert differences(transcribe(random_engine, recordings.with_long_pauses(), options), wanted).found == []
+    assert most == 1
+    assert "going on with" in caplog.text
+
+
+def test_memory_that_is_not_enough_for_one_window_is_an_error(random_engine, monkeypatch):
+    def never(self):
+        raise errors.OutOfMemory("the GPU's memory is not enough")
+
+    monkeypatch.setattr(Session, "step", never)
+    with pytest.raises(errors.OutOfMemory):
+        transcribe(random_engine, recordings.dashwood(), TranscribeOptions(**GREEDY))
+
+
+def test_windows_of_many_files_share_a_batch(random_engine, monkeypatch):
+    seen = []
+    step = Session.step
+
+    def watched(self):
+        seen.append(len(self))
+        return step(self)
+
+    monkeypatch.setattr(Session, "step", watched)
+    files = [recordings.dashwood()] * 5
+    outcomes = list(transcribe_many(random_engine, files, TranscribeOptions(batch_size=4, **GREEDY)))
+    assert len(outcomes) == 5
+    assert not any(differences(outcome.result, outcomes[0].result) for outcome in outcomes)
+    assert max(seen) == 4
+
+
+def test_files_that_cannot_be_read_harm_no_other(random_engine):
+    files = [recordings.empty(), recordings.dashwood(), recordings.no_sound_track()]
+    outcomes = {outcome.path: outcome for outcome in transcribe_many(random_engine, files, TranscribeOptions(**GREEDY))}
+    assert [outcomes[path].error is None for path in files] == [False, True, False]
+    assert outcomes[files[1]].duration == pytest.approx(7.1, abs=0.1)
+
+
+def test_nothing_to_do(random_engine):
+    assert list(transcribe_many(random_engine, [], TranscribeOptions())) == []
+    failed = list(transcribe_many(random_engine, [recordings.empty()], TranscribeOptions()))
+    assert [outcome.error.error_class for outcome in failed] == ["BadAudio"]
+
+
+def test_a_prompt_that_is_too_long_is_cut_with_a_warning(random_engine, caplog):
+    options = TranscribeOptions(initial_prompt="word " * 400, **GREEDY)
+    transcribe(random_engine, recordings.dashwood(), options)
+    assert "only its last" in caplog.text
