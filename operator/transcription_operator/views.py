@@ -231,7 +231,8 @@ def pod_view(pod: Object) -> PodView:
         uid=meta["uid"],
         phase=phase,
         created=_time(meta["creationTimestamp"]),
-        running=phase == "Running" and running is not None,
+        # A container that has just ended is no news before its pod, and then its Job, has ended too.
+        running=phase == "Running" and ("running" in runner_state or "terminated" in runner_state),
         started_at=times.parse((running or runner_state.get("terminated") or {}).get("startedAt")),
         deleting="deletionTimestamp" in meta,
     )

@@ -418,3 +418,8 @@ def test_health_is_honest():
     health.watch("worker threads are dead", lambda: False)
     assert "worker threads are dead" in health.problems()
     assert settings().namespace
+
+
+def test_a_container_that_has_just_ended_is_no_news_before_its_pod_has():
+    ended = a_container({"terminated": {"exitCode": 0, "startedAt": "2026-11-22T12:00:00Z"}})
+    assert pod_view(a_pod(phase="Running", containerStatuses=[ended])).running
