@@ -7,6 +7,7 @@ but for the GPU: the node says that it has two, and the runner falls back to the
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 
@@ -16,7 +17,7 @@ from tests import cluster as clusters
 from tests import deployment, levels
 from tests.cluster import images, tools
 from tests.deployment import Deployment
-from tests.kubectl import Kubectl, eventually
+from tests.kubectl import Kubectl, Object, eventually
 from tests.materials import hub, recordings
 
 NAMESPACE = "demo"
@@ -35,6 +36,12 @@ def make_parts() -> None:
         raise SystemExit(1)
     for name, seconds in levels.prepare_all(levels.PREPARATIONS.values()):
         print(f"    {name}: ready ({seconds:.0f} s)", flush=True)
+
+
+def readable(result: Object) -> str:
+    """Whisper's JSON with the numbers of a list on one line."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    return re.sub(r"\[\s+([\d\s,]+?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
 
 
 def main() -> int:
@@ -81,7 +88,7 @@ def main() -> int:
         print(yaml.safe_dump(resource["status"], allow_unicode=True))
         return 1
     say(f"kubectl -n {NAMESPACE} get tj {NAME} -o jsonpath='{{.status.result}}'")
-    print(json.dumps(resource["status"]["result"], indent=2, ensure_ascii=False))
+    print(readable(resource["status"]["result"]))
     say(f"done in {time.monotonic() - started:.0f} s; the cluster stays up (make cluster-down ends it)")
     return 0
 
