@@ -56,8 +56,7 @@ def main() -> int:
     print(f"    up; for your own kubectl: export KUBECONFIG={cluster.kubeconfig}", flush=True)
 
     say("the images, into its containerd")
-    built = images.build()
-    images.load(cluster, built)
+    built = images.load(cluster, images.build())
 
     with hub.serve(hub.whisper(), host=cluster.host_address) as server:
         say("helm upgrade --install transcription-operator helm/transcription-operator")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.errors import ClusterError
 from tests.cluster.processes import DYING_WITH_PARENT
@@ -76,6 +77,15 @@ class Buildah:
         """Bytes, uncompressed."""
         listed = json.loads(self.run("images", "--json", image))
         return _bytes(listed[0]["size"])
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        """What buildah knows of an image: `OCIv1` is its configuration."""
+        found: dict[str, Any] = json.loads(self.run("inspect", "--type", "image", image))
+        return found
+
+    def layers(self, image: str) -> list[int]:
+        """The bytes of each layer, uncompressed, the lowest first."""
+        return [int(each["size"]) for each in json.loads(self.inspect(image)["Manifest"])["layers"]]
 
 
 def _bytes(shown: str) -> int:

@@ -15,7 +15,7 @@ from tests.cluster.processes import Process
 
 @dataclass(frozen=True)
 class Cluster:
-    """What can be said of a cluster. For an existing one (KUBECONFIG's), only kubeconfig and name are known."""
+    """What can be said of a cluster; of an existing one (KUBECONFIG's), what its owner says of it."""
 
     name: str
     kind: str
@@ -26,6 +26,8 @@ class Cluster:
     """By which pods reach servers that tests start on this machine."""
     node_address: str = ""
     node_name: str = ""
+    volume: Path | None = None
+    """An existing cluster's folder for hostPath volumes, which this machine sees under the same path."""
     supervisor: Process | None = None
     init: Process | None = None
     """The first process in the node's own namespaces."""
@@ -38,7 +40,7 @@ class Cluster:
     @property
     def volume_root(self) -> Path:
         """The folder that serves as the shared volume, under the same path here and on the node."""
-        return self._own() / "volume"
+        return self.volume or self._own() / "volume"
 
     def _own(self) -> Path:
         if self.folder is None:

@@ -84,14 +84,16 @@ def build() -> Images:
     return images
 
 
-def load(cluster: Cluster, images: Images) -> None:
-    """Bring images into a node: only the layers that it lacks travel."""
+def load(cluster: Cluster, images: Images) -> Images:
+    """Bring images into a node: only the layers that it lacks travel. Returns their names there."""
+    if cluster.kind == "existing":
+        return _publish(images)
     if cluster.kind != "node":
-        raise ClusterError(f"{cluster.name} has no node that the tests started: push {', '.join(images.all)} yourself")
+        raise ClusterError(f"{cluster.name} has no node")
     layout = Layout(cluster.name)
     runtime = Containerd(layout.containerd_socket)
     if not _lacking(runtime, images):
-        return
+        return images
     root = _root()
     with exclusive(root / "lock", "it builds or moves images"):
         wanted = _lacking(runtime, images)
@@ -102,11 +104,29 @@ def load(cluster: Cluster, images: Images) -> None:
                 _move(buildah, runtime, image, address)
         registry.share_blobs(store, layout.containerd)
         _forget_old(runtime, root)
+    return images
+
+
+def _publish(images: Images) -> Images:
+    """Push images to the registry that an existing cluster pulls from; without one they must be there already."""
+    target = os.environ.get("TRANSCRIPTION_REGISTRY")
+    if not target:
+        print(f"images: no TRANSCRIPTION_REGISTRY: the cluster must have {', '.join(images.all)}", flush=True)
+        return images
+    published = [f"{target.rstrip('/')}/{image}" for image in images.all]
+    for image, remote in zip(images.all, published, strict=True):
+        storage().run("push", "--quiet", f"localhost/{image}", f"docker://{remote}")
+    return Images(*published)
 
 
 def _lacking(runtime: Containerd, images: Images) -> list[str]:
     present = runtime.images()
     return [each for each in images.all if _full_name(each) not in present]
+
+
+def storage() -> Buildah:
+    """Where the images are built and kept."""
+    return Buildah(_root())
 
 
 def _root() -> Path:

@@ -98,13 +98,19 @@ def wants_existing() -> bool:
 
 
 def existing() -> Cluster:
-    """KUBECONFIG's cluster, of which little is known."""
+    """KUBECONFIG's cluster; what tests need to know of it beyond that comes from the environment."""
     named = os.environ.get("KUBECONFIG", "").split(":")[0] or str(Path.home() / ".kube" / "config")
     path = Path(named)
     if not path.exists():
         raise ClusterError(f"an existing cluster was asked for, and there is no kubeconfig at {path}: set KUBECONFIG")
-    address = os.environ.get("TRANSCRIPTION_HOST_ADDRESS", "")
-    return Cluster(name="existing", kind="existing", kubeconfig=path, host_address=address)
+    folder = os.environ.get("TRANSCRIPTION_VOLUME_ROOT")
+    return Cluster(
+        name="existing",
+        kind="existing",
+        kubeconfig=path,
+        host_address=os.environ.get("TRANSCRIPTION_HOST_ADDRESS", ""),
+        volume=Path(folder) if folder else None,
+    )
 
 
 def healthy(cluster: Cluster) -> bool:

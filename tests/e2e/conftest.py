@@ -18,6 +18,27 @@ from tests.materials import hub, recordings, servers
 
 
 @pytest.fixture(scope="session")
+def cluster(cluster):
+    """The cluster; of an existing one (TRANSCRIPTION_CLUSTER=existing) its owner must say two things more."""
+    if cluster.kind == "existing" and not (cluster.host_address and cluster.volume):
+        pytest.exit(
+            "TRANSCRIPTION_CLUSTER=existing: set TRANSCRIPTION_HOST_ADDRESS (where pods reach servers on this machine)"
+            " and TRANSCRIPTION_VOLUME_ROOT (a folder of its node that this machine sees under the same path, owned by"
+            " 10001:10001); TRANSCRIPTION_REGISTRY names the registry that the images are pushed to.",
+            returncode=1,
+        )
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def own_node(cluster):
+    """The cluster, where a test needs to be root on its node."""
+    if cluster.kind == "existing":
+        pytest.skip("on somebody's cluster no packets are refused")
+    return cluster
+
+
+@pytest.fixture(scope="session")
 def kubectl(cluster) -> Kubectl:
     return Kubectl(tools.binary("kubectl"), cluster.kubeconfig)
 
@@ -49,8 +70,7 @@ def https_here(cluster, tmp_path_factory) -> Iterator[servers.Files]:
 @pytest.fixture(scope="session")
 def chart_values(cluster, hub_here, https_here) -> dict:
     """What the end-to-end tests install the chart with."""
-    built = images.build()
-    images.load(cluster, built)
+    built = images.load(cluster, images.build())
     return deployment.values(
         operator_image=built.operator,
         runner_image=built.runner,

@@ -101,10 +101,10 @@ def transcript_is_there(volume, job):
     return (volume / "transcripts" / job.namespace / job.name / f"{job.name}.json").exists()
 
 
-def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluster, volume):
+def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, own_node, volume):
     recording = recordings.english_2min().path
     job = namespace.job("hiccup", recording=recording)
-    with Unreachable(cluster, job.running_pod()):
+    with Unreachable(own_node, job.running_pod()):
         eventually(lambda: transcript_is_there(volume, job), bool, what="the durable copy is written", seconds=200)
         assert "result" not in job.resource()["status"]
 
@@ -113,10 +113,10 @@ def test_the_api_is_away_for_a_moment_when_the_result_is_there(namespace, cluste
     assert status["result"] == durable_copy(volume, job)
 
 
-def test_the_api_stays_away_from_the_runner(namespace, cluster, volume):
+def test_the_api_stays_away_from_the_runner(namespace, own_node, volume):
     recording = recordings.english_2min().path
     job = namespace.job("island", recording=recording)
-    with Unreachable(cluster, job.running_pod()):
+    with Unreachable(own_node, job.running_pod()):
         status = job.succeeded()
 
     complete = condition({"status": status}, "Complete")
@@ -140,7 +140,7 @@ def test_two_namespaces_share_the_cache(namespaces, hub_here, whisper_tiny_en):
     assert weights == (whisper_tiny_en / "model.safetensors").stat().st_size, "one download, for both"
 
 
-def test_a_runners_token_writes_nothing_but_its_own_result(namespace, kubectl, cluster, tmp_path):
+def test_a_runners_token_writes_nothing_but_its_own_result(namespace, kubectl, tmp_path):
     recording = recordings.english_20min().path
     mine, other = namespace.job("mine", recording=recording), namespace.job("mine-too", recording=recording)
     pod = mine.running_pod()["metadata"]["name"]
