@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from transcription_runner import credentials
 from transcription_runner.errors import RunnerError
 from transcription_runner.filesystem import explain, make_folder, write_durably
 from transcription_runner.redact import redact
@@ -119,18 +120,19 @@ def deliver(output: str, files: Mapping[str, bytes]) -> dict[str, str]:
 
     base = output.rstrip("/")
     addresses = {}
-    for name, data in files.items():
-        url = f"{base}/{name}"
-        try:
-            filesystem, path = open_url(url)
-            if not output.startswith(("s3://", "s3a://")):  # a bucket's folders need no making
-                filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            filesystem.pipe_file(path, data)
-        except RunnerError:
-            raise
-        except Exception as error:
-            raise explain_remote(error, url, writing=True) from error
-        addresses[name] = redact(url)
+    with credentials.of_output():
+        for name, data in files.items():
+            url = f"{base}/{name}"
+            try:
+                filesystem, path = open_url(url)
+                if not output.startswith(("s3://", "s3a://")):  # a bucket's folders need no making
+                    filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+                filesystem.pipe_file(path, data)
+            except RunnerError:
+                raise
+            except Exception as error:
+                raise explain_remote(error, url, writing=True) from error
+            addresses[name] = redact(url)
     return addresses
 
 

@@ -10,6 +10,9 @@ from transcription_operator.manifests import Manifest, pods, resources
 from transcription_operator.settings import Settings
 from transcription_operator.spec import Spec
 
+OUTPUT_PREFIX = "TRANSCRIPTION_OUTPUT_"
+"""Before the names of the output's own keys: those of two stores are called the same."""
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -73,8 +76,16 @@ def _mounts(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
     return mounts
 
 
+def _secrets(spec: Spec) -> list[Manifest]:
+    """The source's keys under their own names; the output's, where it has others, with a prefix."""
+    source, output = spec.credentials, spec.output.credentials
+    found: list[Manifest] = [{"secretRef": {"name": source}}] if source else []
+    if output and output != source:
+        found.append({"prefix": OUTPUT_PREFIX, "secretRef": {"name": output}})
+    return found
+
+
 def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
-    secrets = dict.fromkeys(name for name in (spec.credentials, spec.output.credentials) if name)
     folder = f"{pods.CACHE_MOUNT}/{names.transcripts_folder(owner.namespace, owner.name)}"
     prepare = pods.container(
         names.PREPARE_CONTAINER,
@@ -94,7 +105,7 @@ def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
             spec, output_name=owner.name, model_dir=pods.MODELS_MOUNT, output_dir=pods.TRANSCRIPTS_MOUNT
         ),
         env=_environment(owner, spec, settings),
-        envFrom=[{"secretRef": {"name": name}} for name in secrets],
+        envFrom=_secrets(spec),
         resources=resources.merge(settings.runner.resources, spec.pod.resources, device=spec.device),
         volumeMounts=_mounts(owner, spec, settings),
     )

@@ -162,6 +162,14 @@ def test_secrets_become_variables_once():
     assert runner_of(job)["envFrom"] == [{"secretRef": {"name": "keys"}}]
 
 
+def test_the_outputs_own_secret_does_not_hide_the_sources():
+    job = job_for(credentialsSecret={"name": "in"}, output={"url": "s3://x/", "credentialsSecret": {"name": "out"}})
+    assert runner_of(job)["envFrom"] == [
+        {"secretRef": {"name": "in"}},
+        {"prefix": "TRANSCRIPTION_OUTPUT_", "secretRef": {"name": "out"}},
+    ]
+
+
 def test_scheduling_is_passed_through():
     job = job_for(
         nodeSelector={"pool": "gpu"},
