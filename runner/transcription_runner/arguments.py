@@ -111,6 +111,7 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     add("--clip_timestamps", default="0", help="start,end,start,end,… in seconds; the last end may be left out")
     add("--initial_prompt", help="text that the first window is conditioned on: names, spelling, style")
     add("--carry_initial_prompt", type=flag, default=False, help="give the prompt to every window")
+    add("--hotwords", help="names and terms, separated by commas, that every window is told of: a glossary")
     add(
         "--condition_on_previous_text",
         type=flag,
@@ -265,6 +266,7 @@ def transcribe_options(arguments: argparse.Namespace, model: ModelName, warn: li
         suppress_tokens=arguments.suppress_tokens,
         initial_prompt=arguments.initial_prompt,
         carry_initial_prompt=arguments.carry_initial_prompt,
+        hotwords=arguments.hotwords,
         condition_on_previous_text=arguments.condition_on_previous_text,
         compression_ratio_threshold=arguments.compression_ratio_threshold,
         logprob_threshold=arguments.logprob_threshold,

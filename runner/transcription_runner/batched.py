@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from transcription_runner import words
+from transcription_runner import prompts, words
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.sequential import (
     SECONDS_PER_TOKEN,
@@ -119,7 +119,8 @@ class Batched:
         self._codec = codec
         self._frames = frames
         prompt = codec.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
-        self._prompt = tuple(prompt[-prompt_length:])
+        hotwords, _ = prompts.hotword_tokens(codec, options.hotwords, prompt_length)
+        self._prompt = prompts.join(hotwords, prompt, (), prompt_length)
         self._queue: deque[_Window] = deque(_Window(cut) for cut in cuts)
         self._out: dict[Request, _Window] = {}
         self._finished: list[_Window] = []

@@ -50,7 +50,7 @@ _NAMES: Final = (
 )
 
 # Options that openai-whisper has no word for; the rest has the same names there.
-_OURS: Final = frozenset({"mode", "languages", "vad", "batch_size", "clip_timestamps"})
+_OURS: Final = frozenset({"mode", "languages", "vad", "batch_size", "clip_timestamps", "hotwords"})
 
 
 class OpenAIEngine:
@@ -113,6 +113,10 @@ def transcribe(
         raise errors.Usage("the engine openai-whisper has no batched mode", hint="Use --mode sequential.")
     if options.languages and options.language is None:
         raise errors.Usage("the engine openai-whisper cannot choose among languages", hint="Use --language.")
+    if options.hotwords:
+        raise errors.Usage(
+            "the engine openai-whisper knows no hotwords", hint="Use --initial_prompt with --carry_initial_prompt True."
+        )
     asked = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in _OURS}
     if not engine.model.is_multilingual:
         asked["language"] = "en"

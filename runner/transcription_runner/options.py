@@ -14,6 +14,7 @@ from transcription_runner import errors, languages
 
 PREPEND_PUNCTUATIONS = "\"'“¿([{-"
 APPEND_PUNCTUATIONS = "\"'.。,，!！?？:：”)]}、"
+HOTWORDS_LENGTH = 1024
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -88,6 +89,8 @@ class TranscribeOptions(DecodingOptions):
     mode: `sequential` goes through a file as openai-whisper does; `batched` cuts it at silences and decodes its
     windows together.
     languages: those allowed when the language is detected; empty for all.
+    hotwords: names and terms, separated by commas (or spaces), that every window is told of; at most HOTWORDS_LENGTH
+    characters.
     clip_timestamps: whisper's "start,end,start,end,…" in seconds, or the numbers themselves.
     batch_size: windows decoded at once; None fits the device.
     """
@@ -95,6 +98,7 @@ class TranscribeOptions(DecodingOptions):
     mode: Literal["sequential", "batched"] = "sequential"
     initial_prompt: str | None = None
     carry_initial_prompt: bool = False
+    hotwords: str | None = None
     condition_on_previous_text: bool = True
     compression_ratio_threshold: float | None = 2.4
     logprob_threshold: float | None = -1.0
@@ -119,6 +123,8 @@ class TranscribeOptions(DecodingOptions):
         _check_count("batch_size", self.batch_size, 4096)
         if self.hallucination_silence_threshold is not None and not self.word_timestamps:
             raise errors.Usage("hallucination_silence_threshold needs word_timestamps")
+        if self.hotwords is not None and len(self.hotwords) > HOTWORDS_LENGTH:
+            raise errors.Usage(f"hotwords may have {HOTWORDS_LENGTH} characters, not {len(self.hotwords)}")
         parse_clips(self.clip_timestamps)
 
     @property

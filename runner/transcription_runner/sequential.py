@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable
 from typing import Any, Final
 
-from transcription_runner import words
+from transcription_runner import prompts, words
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.windows import (
     FRAMES_PER_SECOND,
@@ -61,6 +61,7 @@ class Sequential:
         self._segments: list[Segment] = []
         self._tokens: list[int] = []
         self._initial: list[int] = []
+        self._hotwords, _ = prompts.hotword_tokens(codec, options.hotwords, prompt_length)
         self._run = self._transcribe()
         self._request: Request | None = None
         self._handed_out = False
@@ -137,13 +138,9 @@ class Sequential:
 
     def _prompt(self, since: int) -> tuple[int, ...]:
         """The context of the next window: as much of the text before as fits, after what is carried."""
-        most = self._prompt_length
-        if not self._options.carry_initial_prompt:
-            return tuple(self._tokens[since:][-most:])
-        initial = self._initial[-most:]
-        rest = self._tokens[max(len(self._initial), since) :]
-        room = most - len(initial)
-        return tuple(initial + (rest[-room:] if room else []))
+        carried = self._initial if self._options.carry_initial_prompt else []
+        context = self._tokens[max(len(carried), since) :]
+        return prompts.join(self._hotwords, carried, context, self._prompt_length)
 
     def _decode(self, cut: Cut, prompt: tuple[int, ...]) -> Generator[Request, Any, DecodingResult]:
         """A window at the first temperature whose result is good enough, or at the last."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transcription_runner import errors
+from transcription_runner import errors, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
 from transcription_runner.options import TranscribeOptions
@@ -127,10 +127,14 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
         if options.language not in (None, "en") or options.task == "translate":
             _log.warning("this model knows English only: transcribing English")
         options = replace(options, language="en", languages=(), task="transcribe")
+    hotwords, left_out = prompts.hotword_tokens(engine.tokenizer, options.hotwords, engine.prompt_length)
+    if left_out:
+        _log.warning("the hotwords are too long: %d tokens are used; left out: %s", len(hotwords), left_out)
     if options.initial_prompt:
         length = len(engine.tokenizer.encode(" " + options.initial_prompt.strip()))
-        if length > engine.prompt_length:
-            _log.warning("the prompt is %d tokens long: only its last %d are used", length, engine.prompt_length)
+        room = engine.prompt_length - len(hotwords)
+        if length > room:
+            _log.warning("the prompt is %d tokens long: only its last %d are used", length, room)
     if options.word_timestamps and options.task == "translate":
         _log.warning("word times of translations may be far off")
     return options

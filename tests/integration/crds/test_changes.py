@@ -28,6 +28,7 @@ CHANGES: dict[str, Any] = {
     "task": "translate",
     "initialPrompt": "A prompt.",
     "carryInitialPrompt": False,
+    "hotwords": "Digium, Asterisk",
     "clipTimestamps": "0,10",
     "wordTimestamps": True,
     "mode": "batched",

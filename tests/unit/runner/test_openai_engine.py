@@ -38,6 +38,6 @@ def test_clips_beyond_the_end_do_not_hang(engine, dashwood):
 
 
 def test_what_it_cannot_do_it_refuses(engine, dashwood):
-    for options in ({"mode": "batched"}, {"languages": ("en", "fr")}):
+    for options in ({"mode": "batched"}, {"languages": ("en", "fr")}, {"hotwords": "Digium"}):
         with pytest.raises(errors.Usage):
             roll_back.transcribe(engine, dashwood, TranscribeOptions(**options))

@@ -75,3 +75,13 @@ def test_a_prompt_that_is_too_long_is_cut_with_a_warning(random_engine, caplog):
     options = TranscribeOptions(initial_prompt="word " * 400, **GREEDY)
     transcribe(random_engine, recordings.dashwood(), options)
     assert "only its last" in caplog.text
+
+
+def test_hotwords_that_are_too_long_are_cut_with_a_warning(random_engine, caplog):
+    names = ", ".join(f"Digium{number}" for number in range(60))
+    for mode in ("sequential", "batched"):
+        caplog.clear()
+        transcribe(random_engine, recordings.dashwood(), TranscribeOptions(hotwords=names, mode=mode, **GREEDY))
+        assert "the hotwords are too long" in caplog.text
+        assert "Digium59" in caplog.text
+        assert "Digium0" not in caplog.text

@@ -130,6 +130,31 @@ def test_an_initial_prompt_scrolls_away_unless_it_is_carried():
         assert it.result()["text"] == Codec().decode(list(range(100)) * 4)
 
 
+def test_hotwords_are_in_every_window_and_the_text_before_keeps_its_place():
+    text = [BEGIN, *range(100), BEGIN + 1500]
+    bad = result([BEGIN, 1, BEGIN + 1500], ratio=3.0)
+    glossary = tuple(Codec().encode("Digium Asterisk"))
+    for options in ({}, {"condition_on_previous_text": False}):
+        asked = first_rungs(drive(machine(3000 * 4, hotwords="Digium Asterisk", **options), forever(result(text))))
+        assert [request.prompt[:2] for request in asked] == [glossary] * 4
+        assert asked[0].prompt == glossary
+    asked = first_rungs(drive(machine(3000 * 4, hotwords="Digium Asterisk"), forever(result(text))))
+    assert asked[3].prompt == (*glossary, *(text * 3)[-221:])
+    asked = drive(machine(6000, hotwords="Digium Asterisk"), iter([bad, bad, bad, bad, bad, bad, result(text)]))
+    assert asked[-1].prompt == glossary, "after a high temperature the glossary alone is left"
+
+
+def test_hotwords_leave_room_for_the_window_before_and_for_what_is_carried():
+    text = [BEGIN, *range(100), BEGIN + 1500]
+    many = " ".join(f"n{number}" for number in range(150))
+    asked = drive(machine(3000 * 3, hotwords=many), forever(result(text)))
+    assert asked[1].prompt == (*Codec().encode(many)[:96], *text)
+    asked = drive(
+        machine(3000 * 3, hotwords="a b", initial_prompt="c d e", carry_initial_prompt=True), forever(result(text))
+    )
+    assert asked[2].prompt == (*Codec().encode("a b c d e"), *(text * 2)[-218:])
+
+
 def test_clips_alone_are_heard():
     asked = drive(machine(9000, clip_timestamps="5,10,20,21.5,80"), forever(result([BEGIN, 1, BEGIN + 10])))
     assert [request.cut.pieces[0] for request in asked] == [(500, 1000), (2000, 2150), (8000, 9000)]
@@ -159,6 +184,7 @@ def test_never_goes_back_never_leaves_out_and_always_ends(frames, answers, data)
         "condition_on_previous_text": data.draw(st.booleans()),
         "carry_initial_prompt": data.draw(st.booleans()),
         "initial_prompt": data.draw(st.sampled_from([None, "a b c"])),
+        "hotwords": data.draw(st.sampled_from([None, "d e"])),
     }
     it = machine(frames, **options)
     asked = first_rungs(drive(it, forever(*answers)))

@@ -8,7 +8,8 @@ import math
 
 import pytest
 
-from tests.materials import recordings, wer
+from tests.materials import recordings, speech, wer
+from tests.materials.plans import Pause, Plan, Say
 from tests.unit.runner import differential
 from transcription_runner import errors
 from transcription_runner.options import TranscribeOptions, VadOptions
@@ -71,6 +72,29 @@ def test_without_vad_batched_mode_hears_as_much(tiny_en):
     said = recordings.transcript(recordings.english())
     options = TranscribeOptions(mode="batched", vad=VadOptions(enabled=False), **GREEDY)
     assert wer.word_error_rate(said.text, transcribe(tiny_en, recordings.english(), options)["text"]) < 0.2
+
+
+@pytest.fixture(scope="module")
+def names():
+    """A sentence, and half a minute later, in windows of their own, one with a name that base misspells, twice."""
+    thanks = (Pause(28), Say("en/demo-thanks"))
+    return recordings.made("names.wav", Plan((Say(speech.dashwood().name), *thanks, *thanks)))
+
+
+@pytest.mark.parametrize("mode", ["sequential", "batched"])
+def test_hotwords_set_a_name_right_in_every_window(base, names, mode):
+    options = {"mode": mode, "language": "en", **GREEDY}
+    without = transcribe(base, names, TranscribeOptions(**options))["text"]
+    assert without.count("Astorisk") == 2
+    told = transcribe(base, names, TranscribeOptions(hotwords="Asterisk, Digium", **options))["text"]
+    assert (told.count("Asterisk"), told.count("Astorisk"), told.count("Digium")) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("mode", ["sequential", "batched"])
+def test_a_prompt_changes_the_spelling(base, mode):
+    options = {"mode": mode, "language": "en", "initial_prompt": "Mr. Jon Dashwoode speaks.", **GREEDY}
+    text = transcribe(base, recordings.dashwood(), TranscribeOptions(**options))["text"]
+    assert text.startswith(" And Mr. Jon Dashwoode had then leisure")
 
 
 def test_the_language_is_one_of_those_allowed(base):
