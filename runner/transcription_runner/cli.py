@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from transcription_runner import arguments, cache, certificates, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
@@ -19,6 +19,7 @@ from transcription_runner.job import Job, internal, print_segments
 from transcription_runner.languages import LANGUAGES
 from transcription_runner.names import folder_name, parse_model
 from transcription_runner.prepare import prepare_folder
+from transcription_runner.progress import stand_aside
 from transcription_runner.redact import scrub
 from transcription_runner.report import Reporter
 
@@ -92,29 +93,32 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
     reporter = Reporter.from_environment()
     job = Job(settings, reporter=reporter)
     verbose = parsed.verbose if parsed.verbose is not None else not job.in_pod
-    failed: RunnerError | None = None
-    last: dict[str, Any] = {}
+    failed: dict[str, RunnerError] = {}
+    receipts: dict[str, dict[str, Any]] = {}
     try:
-        for file in files:
-            try:
-                last = job.run(file)
-            except RunnerError as error:
-                failed = failed or error
-                _tell(error)
-                if _concerns_all(error) or len(files) == 1:
-                    break
-                _log.error("%s is skipped", file.source.shown)
-            else:
+        with contextlib.closing(job.run_all(files)) as outcomes:
+            for file, outcome in outcomes:
+                if isinstance(outcome, RunnerError):
+                    failed[file.name] = outcome
+                    _tell(outcome)
+                    if _concerns_all(outcome) or len(files) == 1:
+                        break
+                    _log.error("%s is skipped", file.source.shown)
+                    continue
+                receipts[file.name] = outcome
                 if verbose:
                     with contextlib.suppress(BrokenPipeError):  # whoever reads has had enough
                         _print(job, parsed.language is None)
     finally:
         if reporter is not None:
             reporter.stop()
-    if failed is not None:
-        receipt.write(receipt.failure(failed))
-        return failed.exit_code, job.loader.busy
-    receipt.write(last)
+    # The first error and the last receipt in the order of the command line, whatever was finished first.
+    names = [file.name for file in files]
+    if failed:
+        first = failed[min(failed, key=names.index)]
+        receipt.write(receipt.failure(first))
+        return first.exit_code, job.loader.busy
+    receipt.write(receipts[max(receipts, key=names.index)])
     return 0, job.loader.busy
 
 
@@ -127,6 +131,7 @@ def _print(job: Job, detected: bool) -> None:
     result = job.last_result
     if result is None:
         return
+    stand_aside()
     language = str(result.get("language"))
     if detected:
         print(f"Detected language: {LANGUAGES.get(language, language).title()}")
@@ -242,8 +247,17 @@ class _Formatter(logging.Formatter):
         return scrub(super().format(record))
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes where a bar may be drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write, and take the bar off first."""
+        stand_aside()
+        super().emit(record)
+
+
 def _configure_logging() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     plain = "%(message)s" if sys.stderr.isatty() else "%(asctime)s %(levelname)s %(message)s"
     handler.setFormatter(_Formatter(plain, "%Y-%m-%dT%H:%M:%S%z"))
     _log.handlers[:] = [handler]

@@ -1,10 +1,11 @@
-"""One file after another: fetch, load, transcribe, durable copy, delivery, receipt (DESIGN §3).
+"""The files of one call: fetch, load, transcribe, durable copy, delivery, receipt (DESIGN §3).
 
 With TRANSCRIPTION_JOB each step is reported to the resource; without it, this is the plain command.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib
@@ -14,14 +15,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transcription_runner import cache
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
-from transcription_runner.progress import Line, Meter, human_bytes, human_seconds
+from transcription_runner.progress import Bar, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
 from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
 from transcription_runner.settings import File, Settings, runner_version
@@ -29,9 +30,14 @@ from transcription_runner.sources import Source, check_local, fetched
 from transcription_runner.writers import render, timestamp
 
 if TYPE_CHECKING:
-    from transcription_runner.transcribe import Progress
+    from transcription_runner.transcribe import Outcome, Progress
 
 _RECEIPT_TEXT = 500
+
+Transcribe: TypeAlias = Callable[..., dict[str, Any]]
+Many: TypeAlias = "Callable[..., Iterator[Outcome]]"
+Loaded: TypeAlias = "tuple[Any, Transcribe, Many | None]"
+"""An engine, and what transcribes one file with it, and many together where it can."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +49,7 @@ class Loader:
         """Prepare; `start` begins."""
         self._settings = settings
         self._done = threading.Event()
-        self._result: tuple[Any, Callable[..., dict[str, Any]]] | None = None
+        self._result: Loaded | None = None
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._found: cache.CachedModel | None = None
@@ -70,14 +76,14 @@ class Loader:
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
 
-    def wait(self) -> tuple[Any, Callable[..., dict[str, Any]]]:
-        """The engine, and the function that transcribes with it. Raises whatever went wrong while loading."""
+    def wait(self) -> Loaded:
+        """The engine, and the functions that transcribe with it. Raises whatever went wrong while loading."""
         # An Event with a timeout lets SIGTERM in, which a join without one would hold back.
         while not self._done.wait(0.5):
             pass
         if self._error is not None:
             raise self._error
-        return cast("tuple[Any, Callable[..., dict[str, Any]]]", self._result)
+        return cast("Loaded", self._result)
 
     def _run(self) -> None:
         started = time.monotonic()
@@ -89,7 +95,7 @@ class Loader:
             self.seconds = time.monotonic() - started
             self._done.set()
 
-    def _load(self) -> tuple[Any, Callable[..., dict[str, Any]]]:
+    def _load(self) -> Loaded:
         settings = self._settings
         if self._found is None:
             from transcription_runner.download import download_model
@@ -103,12 +109,12 @@ class Loader:
                 commit=brought.commit,
             )
         _log.info("loading %s from %s", self._found.shown, self._found.path)
-        engine, transcribe = _engine(settings, self._found.path)
-        _log.info("model %s, device %s", self._found.shown, device_of(engine))
-        return engine, transcribe
+        loaded = _engine(settings, self._found.path)
+        _log.info("model %s, device %s", self._found.shown, device_of(loaded[0]))
+        return loaded
 
 
-def _engine(settings: Settings, path: Path) -> tuple[Any, Callable[..., dict[str, Any]]]:
+def _engine(settings: Settings, path: Path) -> Loaded:
     how: dict[str, Any] = {
         "device": settings.device,
         "compute_type": settings.compute_type,
@@ -117,16 +123,16 @@ def _engine(settings: Settings, path: Path) -> tuple[Any, Callable[..., dict[str
     if settings.engine == "openai-whisper":
         try:
             roll_back = importlib.import_module("transcription_runner.openai_engine")
-            return roll_back.load_engine(path, **how), roll_back.transcribe
+            return roll_back.load_engine(path, **how), roll_back.transcribe, None
         except ImportError as error:
             raise Usage(
                 f"--engine openai-whisper is not installed here: {error}.",
                 hint="Install the package openai-whisper beside the runner, or use --engine transformers.",
             ) from error
     from transcription_runner.engine import load_engine
-    from transcription_runner.transcribe import transcribe
+    from transcription_runner.transcribe import transcribe, transcribe_many
 
-    return load_engine(path, **how), transcribe
+    return load_engine(path, **how), transcribe, transcribe_many
 
 
 def device_of(engine: object) -> str:
@@ -135,13 +141,13 @@ def device_of(engine: object) -> str:
 
 
 class Job:
-    """All files of one call, one after another, with one model."""
+    """All files of one call, with one model."""
 
     def __init__(
         self, settings: Settings, *, reporter: Reporter | None = None, environ: Mapping[str, str] = os.environ
     ) -> None:
         """Prepare to run files with these settings, reporting to `reporter`."""
-        self._settings = settings
+        self.settings = settings
         self._reporter = reporter
         self._environ = environ
         self.loader = Loader(settings)
@@ -152,13 +158,27 @@ class Job:
         """Whether this is a TranscriptionJob's attempt: its result is written once."""
         return bool(self._environ.get("TRANSCRIPTION_JOB"))
 
+    def run_all(self, files: Sequence[File]) -> Generator[tuple[File, dict[str, Any] | RunnerError]]:
+        """Transcribe files; yields each with its receipt, or with the error that it met, as it is finished."""
+        if len(files) > 1 and self.settings.engine == "transformers" and not self.in_pod:
+            from transcription_runner.together import Together
+
+            yield from Together(self, files).run()
+            return
+        for file in files:
+            outcome: dict[str, Any] | RunnerError
+            try:
+                outcome = self.run(file)
+            except RunnerError as error:
+                outcome = error
+            yield file, outcome
+
     def run(self, file: File) -> dict[str, Any]:
         """Transcribe one file and return its receipt. Raises RunnerError."""
         started = time.monotonic()
-        settings = self._settings
+        settings = self.settings
         copy = DurableCopy(settings.output_dir, file.name)
-        if file.source.text != "-" and not file.source.is_url:
-            check_local(file.source.path)
+        check_source(file.source)
         fingerprint = self._fingerprint(file.source) if self.in_pod else None
         durable = copy.find(fingerprint) if fingerprint else None
         timings: dict[str, float] = {}
@@ -167,16 +187,29 @@ class Job:
         else:
             check_writable(settings.output_dir)
             result, facts, timings = self._transcribe(file.source)
-            if self.in_pod or "json" in settings.formats:
-                durable = copy.write(result, facts, fingerprint=fingerprint)
-            else:
-                durable = Durable(path=copy.json_path, data=render(result, "json"), result=result, facts=facts)
-        return self._finish(copy, durable, timings, started)
+            durable = self.written(copy, result, facts, fingerprint)
+        return self.finish(copy, durable, timings, started)
+
+    def written(
+        self, copy: DurableCopy, result: dict[str, Any], facts: dict[str, Any], fingerprint: str | None
+    ) -> Durable:
+        """The durable copy, or what it would be where nobody wants JSON. Raises RunnerError."""
+        if self.in_pod or "json" in self.settings.formats:
+            return copy.write(result, facts, fingerprint=fingerprint)
+        return Durable(path=copy.json_path, data=render(result, "json"), result=result, facts=facts)
 
     def _transcribe(self, source: Source) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
         """Whisper's JSON, the facts for the receipt, and the times taken."""
         self.loader.start()
         timings: dict[str, float] = {}
+        with self.fetched(source, timings) as audio:
+            self._tell("loading the model")
+            result, duration = self.listen(source, audio, timings)
+        return result, self.facts(source, result, duration, timings), timings
+
+    @contextlib.contextmanager
+    def fetched(self, source: Source, timings: dict[str, float]) -> Iterator[Path]:
+        """The source as a local file, for as long as the context lasts. Raises RunnerError."""
         begun = time.monotonic()
         self._tell(f"fetching {source.shown}")
         meter = Meter(None, what=source.shown)
@@ -184,28 +217,35 @@ class Job:
             timings["fetch"] = time.monotonic() - begun
             meter.finish()
             _log.info("%s: %s", source.shown, human_bytes(audio.stat().st_size))
-            self._tell("loading the model")
-            engine, transcribe = self.loader.wait()
-            timings["load"] = self.loader.seconds
-            model = cast(cache.CachedModel, self.loader.model)
-            begun = time.monotonic()
-            watch = Watch(source.shown, self._reporter)
-            try:
-                result = transcribe(engine, audio, self._settings.options, on_progress=watch)
-            except RunnerError as error:
-                raise named(error, audio, source) from error
-            except MemoryError as error:
-                raise out_of_memory(error) from error
-            except RuntimeError as error:
-                if "out of memory" in str(error).lower():
-                    raise out_of_memory(error) from error
+            yield audio
+
+    def listen(self, source: Source, audio: Path, timings: dict[str, float]) -> tuple[dict[str, Any], float]:
+        """Whisper's JSON of one file, and the seconds of its sound. Raises RunnerError."""
+        engine, transcribe, _ = self.loader.wait()
+        timings["load"] = self.loader.seconds
+        begun = time.monotonic()
+        watch = Watch(source.shown, self._reporter)
+        try:
+            result = transcribe(engine, audio, self.settings.options, on_progress=watch)
+        except RunnerError as error:
+            raise named(error, audio, source) from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
-            finally:
-                watch.close()
-            timings["transcribe"] = time.monotonic() - begun
-        duration = watch.duration
+            raise out_of_memory(error) from error
+        finally:
+            watch.close()
+        timings["transcribe"] = time.monotonic() - begun
+        return result, watch.duration
+
+    def facts(
+        self, source: Source, result: dict[str, Any], duration: float, timings: dict[str, float]
+    ) -> dict[str, Any]:
+        """What the receipt says of a transcript, told in the log too. duration: seconds, 0 where nobody said."""
         if not duration and result["segments"]:
             duration = float(result["segments"][-1]["end"])
+        engine, _, _ = self.loader.wait()
+        model = cast(cache.CachedModel, self.loader.model)
         speed = duration / timings["transcribe"] if timings["transcribe"] > 0 else 0.0
         _log.info(
             "%s: %s of audio in %.1f s (%.1f times real time), language %s, %d segments",
@@ -216,18 +256,17 @@ class Job:
             result.get("language"),
             len(result["segments"]),
         )
-        facts = {
+        return {
             "duration": round(duration, 3),
             "speed": round(speed, 3),
             "model": model.shown,
             "commit": model.commit,
             "device": device_of(engine),
         }
-        return result, facts, timings
 
-    def _finish(self, copy: DurableCopy, durable: Durable, timings: dict[str, float], started: float) -> dict[str, Any]:
+    def finish(self, copy: DurableCopy, durable: Durable, timings: dict[str, float], started: float) -> dict[str, Any]:
         """Everything after the durable JSON: other formats, the user's output, the resource's status, the receipt."""
-        settings = self._settings
+        settings = self.settings
         self.last_result = durable.result
         others = [name for name in settings.formats if name != "json"]
         copy.write_formats(durable.result, others, settings.layout)
@@ -279,7 +318,7 @@ class Job:
         the pod's name, which begins with its Job's, tells them apart.
         """
         series = self._environ.get("TRANSCRIPTION_JOB_UID") or self._environ.get("HOSTNAME", "").rpartition("-")[0]
-        settings = self._settings
+        settings = self.settings
         described: dict[str, Any] = {
             "job": self._environ.get("TRANSCRIPTION_JOB"),
             "series": series,
@@ -305,27 +344,42 @@ class Watch:
         """Watch the source called `shown`."""
         self._shown = shown
         self._reporter = reporter
-        self._line = Line(every=15.0)
+        self._bar = Bar(terminal=None if reporter is None else False)
         self.duration = 0.0
 
     def __call__(self, progress: Progress) -> None:
         """Called by the transcription with seconds of audio done and in all, and the speed (times real time)."""
         processed, total, speed = progress.processed_seconds, progress.total_seconds, progress.speed
         self.duration = max(self.duration, total or processed or 0.0)
-        left = human_seconds((total - processed) / speed) if total and speed else None
-        text = f"{human_seconds(processed)} of {human_seconds(total)}" if total else human_seconds(processed)
-        if speed:
-            text += f", {speed:.1f} times real time"
-        if left is not None:
-            text += f", {left} left"
-        if self._line.due:
-            self._line.show(f"{self._shown}: {text}")
+        text = how_far(processed, total, speed)
+        self._bar.show(self._shown, processed, total or processed, text)
         if self._reporter is not None:
             self._reporter.progress(processed=processed, total=total, speed=speed, message=text)
 
     def close(self) -> None:
-        """Take the line off the terminal."""
-        self._line.clear()
+        """Take the bar off the terminal."""
+        self._bar.close()
+
+
+def check_source(source: Source) -> None:
+    """See that a local source is there. Raises RunnerError."""
+    if source.text != "-" and not source.is_url:
+        check_local(source.path)
+
+
+def how_far(processed: float, total: float, speed: float) -> str:
+    """How far a transcription is, its speed, and what is left of it. processed, total: seconds of sound."""
+    text = f"{human_seconds(processed)} of {human_seconds(total)}" if total else human_seconds(processed)
+    if speed:
+        text += f", {speed:.1f} times real time"
+        if total:
+            text += f", {human_seconds((total - processed) / speed)} left"
+    return text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of whatever kind says that memory was not enough."""
+    return isinstance(error, (MemoryError, OutOfMemory)) or "out of memory" in str(error).lower()
 
 
 def named(error: RunnerError, path: Path, source: Source) -> RunnerError:

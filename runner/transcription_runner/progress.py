@@ -1,12 +1,19 @@
-"""Progress for people: a line that is redrawn on a terminal, a line now and then in a log."""
+"""Progress for people: a bar, or a line that is redrawn, on a terminal; a line now and then in a log."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from typing import Any, TypeAlias
+
+# tqdm has no annotations.
+_Tqdm: TypeAlias = Any
 
 _log = logging.getLogger(__name__)
+
+# What is drawn on the terminal now: whoever writes there takes it off first.
+_drawn: Line | Bar | None = None
 
 
 def human_bytes(count: float) -> str:
@@ -23,6 +30,12 @@ def human_seconds(seconds: float) -> str:
     whole = max(0, round(seconds))
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def stand_aside() -> None:
+    """Take off the terminal whatever is drawn there, for something else to be written; it comes back by itself."""
+    if _drawn is not None:
+        _drawn.clear()
 
 
 class Line:
@@ -43,8 +56,10 @@ class Line:
     def show(self, text: str) -> None:
         """Show it, due or not."""
         if self._terminal:
+            global _drawn  # there is one terminal
             self._next = time.monotonic() + 0.2
             self._drawn = True
+            _drawn = self
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
         else:
@@ -57,6 +72,52 @@ class Line:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._drawn = False
+
+
+class Bar:
+    """How far a transcription is: a bar on a terminal, and a line every `every` seconds elsewhere."""
+
+    def __init__(self, *, every: float = 15.0, terminal: bool | None = None) -> None:
+        """Log every `every` seconds; `terminal` is found out when it is not told."""
+        self._terminal = sys.stderr.isatty() if terminal is None else terminal
+        self._every = every
+        self._next = time.monotonic() + (0.0 if self._terminal else every)
+        self._tqdm: _Tqdm = None
+
+    def show(self, what: str, done: float, total: float, text: str) -> None:
+        """Show, if it is time for it: `what` is `done` of `total`, which `text` says for people."""
+        if time.monotonic() < self._next:
+            return
+        if not self._terminal:
+            self._next = time.monotonic() + self._every
+            _log.info("%s: %s", what, text)
+            return
+        global _drawn  # there is one terminal
+        self._next = time.monotonic() + 0.2
+        bar = self._tqdm = self._tqdm or _bar()
+        bar.desc, bar.n, bar.total = what, min(done, total), total or 1
+        bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| " + text
+        bar.refresh()
+        _drawn = self
+
+    def clear(self) -> None:
+        """Take it off the terminal until it is shown again."""
+        if self._tqdm is not None:
+            self._tqdm.clear()
+            self._next = 0.0
+
+    def close(self) -> None:
+        """Take it off the terminal for good."""
+        if self._tqdm is not None:
+            self.clear()
+            self._tqdm.close()
+            self._tqdm = None
+
+
+def _bar() -> _Tqdm:
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    return tqdm(file=sys.stderr, total=1, leave=False, dynamic_ncols=True, delay=1e9)
 
 
 class Meter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -9,7 +10,7 @@ import ssl
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from aiohttp import web
 from tests.materials.faults import Behaviour
 from tests.materials.web import Answer, Site, running
 from transcription_runner import cli
-from transcription_runner.transcribe import Progress
+from transcription_runner.errors import BadAudio
+from transcription_runner.transcribe import Outcome, Progress
 
 RUNNER = (sys.executable, "-m", "transcription_runner.cli")
 
@@ -166,6 +168,7 @@ class Listener:
 
     result: dict[str, Any] = field(default_factory=lambda: json.loads(json.dumps(RESULT)))
     heard: list[bytes] = field(default_factory=list)
+    together: list[str] = field(default_factory=list)
     options: list[Any] = field(default_factory=list)
     loaded: int = 0
     error: Exception | None = None
@@ -182,6 +185,23 @@ class Listener:
         on_progress(Progress(1.5, 1.5, 10.0))
         return self.result
 
+    def transcribe_many(
+        self,
+        engine: object,
+        files: Iterable[Path],
+        options: object,
+        *,
+        on_progress: Callable[[Path, Progress], None],
+    ) -> Iterator[Outcome]:
+        """All files are taken in before the first is finished, as in a batch; the last is finished first."""
+        for path in reversed(list(files)):
+            self.together.append(path.name)
+            tell = functools.partial(on_progress, path)
+            try:
+                yield Outcome(path, self.transcribe(engine, path, options, on_progress=tell), duration=1.5)
+            except BadAudio as error:
+                yield Outcome(path, error=error)
+
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
@@ -189,9 +209,9 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
 
     fake = Listener()
 
-    def load(settings: object, path: Path) -> tuple[Any, Any]:
+    def load(settings: object, path: Path) -> tuple[Any, Any, Any]:
         fake.loaded += 1
-        return fake, fake.transcribe
+        return fake, fake.transcribe, fake.transcribe_many
 
     monkeypatch.setattr(job, "_engine", load)
     return fake

@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import whisper.transcribe  # noqa: F401  # the name is a function's, too
@@ -17,7 +19,7 @@ from tests.materials import recordings, tiny_random
 from tests.materials.faults import Fault
 from tests.unit.runner_pod.conftest import RESULT, RUNNER, command, hub_cache
 from transcription_runner import arguments, cli
-from transcription_runner.errors import BadAudio
+from transcription_runner.errors import BadAudio, OutOfMemory, Usage
 from transcription_runner.receipt import digest
 from transcription_runner.writers import Layout, render
 
@@ -100,6 +102,7 @@ def test_every_option_arrives(run, audio, out, listener):
     words = """
         --task translate --language French --languages en,fr --temperature 0.2 --best_of 3 --beam_size None
         --length_penalty 0.5 --suppress_tokens 1,2 --initial_prompt Names --carry_initial_prompt True
+        --hotwords Digium,IAX
         --condition_on_previous_text False --temperature_increment_on_fallback None --logprob_threshold None
         --compression_ratio_threshold 2.0 --no_speech_threshold 0.5 --word_timestamps True
         --hallucination_silence_threshold 2 --clip_timestamps 1,2 --mode batched --no_vad --vad_threshold 0.4
@@ -113,6 +116,7 @@ def test_every_option_arrives(run, audio, out, listener):
     assert (got.task, got.language, got.languages, got.temperature) == ("translate", "fr", ("en", "fr"), (0.2,))
     assert (got.best_of, got.beam_size, got.length_penalty, got.suppress_tokens) == (3, None, 0.5, "1,2")
     assert (got.initial_prompt, got.carry_initial_prompt, got.condition_on_previous_text) == ("Names", True, False)
+    assert got.hotwords == "Digium,IAX"
     assert (got.logprob_threshold, got.compression_ratio_threshold, got.no_speech_threshold) == (None, 2.0, 0.5)
     assert (got.word_timestamps, got.hallucination_silence_threshold) == (True, 2.0)
     assert got.clips == ((1.0, 2.0),)
@@ -178,6 +182,90 @@ def test_one_failed_file_does_not_stop_the_others(run, tmp_path, audio, out, lis
     assert (out / "talk.txt").exists()
     assert "gone.mp3 is skipped" in done.err
     assert done.receipt["error"]["class"] == "SourceMissing"
+
+
+def three(tmp_path):
+    files = [tmp_path / name for name in ("a.mp3", "b.mp3", "c.mp3")]
+    for path in files:
+        path.write_bytes(path.name.encode())
+    return files
+
+
+def test_several_files_share_batches(run, tmp_path, out, listener):
+    files = three(tmp_path)
+    done = run(*files, "-o", out, "-f", "json,txt")
+    assert done.code == 0, done.err
+    assert listener.together == ["c.mp3", "b.mp3", "a.mp3"], "in the order of their ends"
+    assert sorted(path.name for path in out.iterdir()) == [f"{n}.{f}" for n in "abc" for f in ("json", "txt")]
+    assert done.out.count("Hello world.") == 3
+    assert done.receipt["result"]["path"] == str(out / "c.json"), "the last of the command line"
+    assert set(done.receipt["timings"]) == {"fetch", "load", "transcribe", "total"}
+    assert done.receipt["duration"] == 1.5
+
+
+def test_one_file_and_a_pod_do_not_share(run, tmp_path, out, listener):
+    files = three(tmp_path)
+    assert run(files[0], "-o", out).code == 0
+    assert run(*files[:2], "-o", out, **POD).code == 0
+    assert run(*files[1:], "-o", out, "--engine", "openai-whisper").code == 0
+    assert listener.together == []
+    assert listener.heard == [b"a.mp3", b"a.mp3", b"b.mp3", b"b.mp3", b"c.mp3"]
+
+
+def test_the_exit_code_is_that_of_the_first_file_that_failed(run, server, tmp_path, out, listener):
+    files = three(tmp_path)
+    transcribe = listener.transcribe
+
+    def bad(engine, path, options, on_progress):
+        if path.name != "c.mp3":
+            raise BadAudio(f"{path.name}: no audio stream")
+        return transcribe(engine, path, options, on_progress=on_progress)
+
+    listener.transcribe = bad
+    done = run(files[0], tmp_path / "gone.mp3", server.put("b.mp3", b"b"), files[2], "-o", out, "-f", "txt")
+    assert done.code == 65
+    assert done.receipt["error"]["message"] == "a.mp3: no audio stream"
+    assert [path.name for path in out.iterdir()] == ["c.txt"]
+    for name in (files[0], tmp_path / "gone.mp3", f"{server.url}/b.mp3"):
+        assert f"{name} is skipped" in done.err
+    assert not list(Path(tempfile.gettempdir()).glob("transcription-source-*/b.mp3"))
+
+
+def test_where_a_batch_is_too_much_files_go_one_at_a_time(run, tmp_path, out, listener, server):
+    files = three(tmp_path)
+    many = listener.transcribe_many
+
+    def too_much(engine, audio, options, *, on_progress):
+        outcomes = many(engine, [next(audio), next(audio)], options, on_progress=on_progress)
+        yield next(outcomes)
+        raise OutOfMemory("the GPU's memory is not enough")
+
+    listener.transcribe_many = too_much
+    done = run(*files, server.put("d.mp3", b"d.mp3"), "-o", out, "-f", "txt")
+    assert done.code == 0, done.err
+    assert "Going on with one file at a time" in done.err
+    assert listener.heard == [b"b.mp3", b"a.mp3", b"c.mp3", b"d.mp3"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.txt", "b.txt", "c.txt", "d.txt"]
+
+
+@pytest.mark.parametrize(("error", "code"), [(Usage("no such language"), 64), (ZeroDivisionError("x"), 70)])
+def test_what_concerns_every_file_is_told_once(run, tmp_path, out, listener, error, code):
+    def never(*_, **__):
+        raise error
+        yield
+
+    listener.transcribe_many = never
+    done = run(*three(tmp_path), "-o", out)
+    assert done.code == code
+    assert done.receipt["error"]["code"] == code
+    assert done.err.count("no such language") == (code == 64)
+    assert not list(out.iterdir())
+
+
+def test_a_missing_model_is_told_once_for_several_files(run, tmp_path, out):
+    done = run(*three(tmp_path), "-o", out, "--model", "tiny", "--model_dir", tmp_path / "empty", model=False)
+    assert done.code == 66
+    assert done.err.count("is not in") == 1
 
 
 def test_standard_input(run, out, listener, monkeypatch):
@@ -354,6 +442,27 @@ def test_the_real_thing(tmp_path):
     assert receipt["duration"] == pytest.approx(1.0, abs=0.1)  # of the clip
     assert receipt["result"]["digest"] == digest(result)
     assert (out / "talk.vtt").read_text().startswith("WEBVTT")
+
+
+def test_the_real_thing_on_several_files(tmp_path):
+    """The same text as one by one; one file that cannot be read is skipped, and the exit code says so."""
+    good = [recordings.dashwood(), recordings.telephone()]
+    words = [
+        *("--model", tiny_random.tiny_random(), "-f", "json", "--verbose", "False"),
+        *("--temperature_increment_on_fallback", "None", "--beam_size", "None", "--language", "en"),
+        *("--clip_timestamps", "0,1"),
+    ]
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for path in good:
+        assert command(path, "-o", alone, *words, HF_HUB_OFFLINE="1").code == 0
+    done = command(good[0], recordings.empty(), good[1], "-o", together, *words, HF_HUB_OFFLINE="1")
+    assert done.code == 65, done.err
+    assert "empty.wav is skipped" in done.err
+    assert sorted(path.name for path in together.iterdir()) == sorted(path.name for path in alone.iterdir())
+    for path in alone.iterdir():
+        ours, theirs = json.loads((together / path.name).read_bytes()), json.loads(path.read_bytes())
+        assert ours["text"] == theirs["text"]
+        assert [s["tokens"] for s in ours["segments"]] == [s["tokens"] for s in theirs["segments"]] != []
 
 
 # models
