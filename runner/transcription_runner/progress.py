@@ -12,6 +12,8 @@ _Tqdm: TypeAlias = Any
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_NAME = 24
+
 # What is drawn on the terminal now: whoever writes there takes it off first.
 _drawn: Line | Bar | None = None
 
@@ -95,7 +97,7 @@ class Bar:
         global _drawn  # there is one terminal
         self._next = time.monotonic() + 0.2
         bar = self._tqdm = self._tqdm or _bar()
-        bar.desc, bar.n, bar.total = what, min(done, total), total or 1
+        bar.desc, bar.n, bar.total = _short(what), min(done, total), total or 1
         bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| " + text
         bar.refresh()
         _drawn = self
@@ -112,6 +114,12 @@ class Bar:
             self.clear()
             self._tqdm.close()
             self._tqdm = None
+
+
+def _short(what: str) -> str:
+    """The last part of a path or URL, and little of it: the bar needs the terminal's width."""
+    name = what.rpartition("/")[2] or what
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
 
 
 def _bar() -> _Tqdm:

@@ -74,6 +74,7 @@ class Together:
         except RunnerError as error:
             yield from self._all_fail(error)
             return
+        self._open[0].ready = time.monotonic()  # it waited for the model
         if many is not None:
             yield from self._side_by_side(engine, many, itertools.chain([first], audio))
         # What is left after a lack of memory has all of it to itself, one after another.

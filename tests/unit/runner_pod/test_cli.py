@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import whisper.transcribe  # noqa: F401  # the name is a function's, too
 from tests.materials import recordings, tiny_random
 from tests.materials.faults import Fault
 from tests.unit.runner_pod.conftest import RESULT, RUNNER, command, hub_cache
-from transcription_runner import arguments, cli
+from transcription_runner import arguments, cli, job
 from transcription_runner.errors import BadAudio, OutOfMemory, Usage
 from transcription_runner.receipt import digest
 from transcription_runner.writers import Layout, render
@@ -201,6 +202,27 @@ def test_several_files_share_batches(run, tmp_path, out, listener):
     assert done.receipt["result"]["path"] == str(out / "c.json"), "the last of the command line"
     assert set(done.receipt["timings"]) == {"fetch", "load", "transcribe", "total"}
     assert done.receipt["duration"] == 1.5
+
+
+def test_the_time_of_loading_is_not_the_transcriptions(run, tmp_path, out, listener, monkeypatch):
+    load = job._engine
+
+    def slow(*words):
+        time.sleep(1)
+        return load(*words)
+
+    monkeypatch.setattr(job, "_engine", slow)
+    many = listener.transcribe_many
+
+    def in_order(engine, files, options, *, on_progress):
+        for path in files:
+            yield from many(engine, [path], options, on_progress=on_progress)
+
+    listener.transcribe_many = in_order
+    done = run(*three(tmp_path)[:1], tmp_path / "gone.mp3", "-o", out)
+    assert done.code == 66
+    [seconds] = re.findall(r"of audio in ([0-9.]+) s", done.err)
+    assert float(seconds) < 0.9
 
 
 def test_one_file_and_a_pod_do_not_share(run, tmp_path, out, listener):

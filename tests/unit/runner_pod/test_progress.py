@@ -41,14 +41,21 @@ def test_how_far():
 
 
 def test_a_bar_with_speed_and_time_left_on_a_terminal(terminal):
-    watch = Watch("talk.mp3", None)
+    watch = Watch("/a/long/way/to/talk.mp3", None)
     watch(Progress(300, 600, 5.0))
     shown = terminal.getvalue()
-    assert "talk.mp3:  50%|" in shown
+    assert shown.startswith("\rtalk.mp3:  50%|")
     assert shown.rstrip().endswith("| 5:00 of 10:00, 5.0 times real time, 1:00 left")
     watch.close()
     assert terminal.getvalue().endswith("\r")
     assert watch.duration == 600
+
+
+def test_a_long_name_leaves_room_for_the_bar(terminal):
+    bar = Bar()
+    bar.show("s3://bucket/" + "x" * 50 + ".mp3", 1, 2, "half")
+    assert "\r…" + "x" * 19 + ".mp3:  50%|" in terminal.getvalue()
+    bar.close()
 
 
 def test_a_file_of_no_length(terminal):
