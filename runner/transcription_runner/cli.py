@@ -249,6 +249,9 @@ def _configure_logging() -> None:
     _log.handlers[:] = [handler]
     _log.setLevel(logging.INFO)
     _log.propagate = False
+    # They tell of each request with its whole URL, secrets included, to whoever has set the root logger up.
+    for library in ("httpx2", "httpcore2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
 
