@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transcription_runner import arguments, cache, certificates, receipt
+from transcription_runner import arguments, cache, certificates, container_job, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
 from transcription_runner.job import Job, internal, print_segments
 from transcription_runner.languages import LANGUAGES
@@ -78,6 +78,8 @@ def _dispatch(words: list[str]) -> tuple[int, bool]:
         return 0, False
     if words[:1] == ["models"]:
         return _models(words[1:]), False
+    if container_job.wanted(words):
+        return _container_job(words)
     return _transcribe(words)
 
 
@@ -114,6 +116,14 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
     if failed is not None:
         receipt.write(receipt.failure(failed))
         return failed.exit_code, job.loader.busy
+    receipt.write(last)
+    return 0, job.loader.busy
+
+
+def _container_job(words: list[str]) -> tuple[int, bool]:
+    call = container_job.understand(words)
+    certificates.install()
+    job, last = container_job.run(call)
     receipt.write(last)
     return 0, job.loader.busy
 
