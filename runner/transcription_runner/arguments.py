@@ -76,7 +76,8 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
         prog="transcription-runner",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Transcribe audio with Whisper. Takes the whisper command's options, with its defaults.",
-        epilog="Other commands: transcription-runner models download|list|verify, transcription-runner prepare-folder. "
+        epilog="Other commands: transcription-runner models download|list|verify, transcription-runner prepare-folder; "
+        "with INPUT_BUCKET set, KEY AUDIO [PROMPT] [LANGUAGE] (docs/migration.md). "
         "Exit codes: 0; 64 usage; 65 bad audio; 66 source or model missing; 69 source unreachable; 70 internal; 74 "
         "output failed; 75 temporary; 77 permission; 80 corrupt model cache.",
         allow_abbrev=False,

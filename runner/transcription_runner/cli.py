@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from transcription_runner import arguments, cache, certificates, receipt
+from transcription_runner import arguments, cache, certificates, container_job, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
 from transcription_runner.job import Job, internal, print_segments
 from transcription_runner.languages import LANGUAGES
@@ -79,6 +79,8 @@ def _dispatch(words: list[str]) -> tuple[int, bool]:
         return 0, False
     if words[:1] == ["models"]:
         return _models(words[1:]), False
+    if container_job.wanted(words):
+        return _container_job(words)
     return _transcribe(words)
 
 
@@ -119,6 +121,14 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
         receipt.write(receipt.failure(first))
         return first.exit_code, job.loader.busy
     receipt.write(receipts[max(receipts, key=names.index)])
+    return 0, job.loader.busy
+
+
+def _container_job(words: list[str]) -> tuple[int, bool]:
+    call = container_job.understand(words)
+    certificates.install()
+    job, last = container_job.run(call)
+    receipt.write(last)
     return 0, job.loader.busy
 
 
@@ -263,6 +273,9 @@ def _configure_logging() -> None:
     _log.handlers[:] = [handler]
     _log.setLevel(logging.INFO)
     _log.propagate = False
+    # They tell of each request with its whole URL, secrets included, to whoever has set the root logger up.
+    for library in ("httpx2", "httpcore2"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").handlers[:] = [handler]
 
