@@ -47,7 +47,7 @@ def readable(result: Object) -> str:
 def main() -> int:
     """Runs the demo; returns 0 if the transcript came back."""
     started = time.monotonic()
-    say("the parts: made once (some 15 minutes), then kept in the cache")
+    say("the parts: made once (12 minutes and more), then kept in the cache")
     make_parts()
 
     say("a single-node Kubernetes")
