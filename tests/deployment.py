@@ -49,17 +49,13 @@ class Deployment:
 
     def explain(self) -> str:
         """What the operator's pod and its events say, for a failing test."""
-        texts = []
-        for arguments in (
-            ("get", "pods,jobs,pvc,events", "-n", NAMESPACE),
-            ("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--tail=80"),
-        ):
-            done = subprocess.run(
-                [str(self.kubectl.binary), f"--kubeconfig={self.kubectl.kubeconfig}", *arguments],
-                capture_output=True, text=True, timeout=60,
-            )  # fmt: skip
-            texts.append(f"$ kubectl {' '.join(arguments)}\n{done.stdout}{done.stderr}")
-        return "\n".join(texts)
+        return "\n".join(
+            self.kubectl.shown(*arguments)
+            for arguments in (
+                ("get", "pods,jobs,pvc,events", "-n", NAMESPACE),
+                ("logs", "-n", NAMESPACE, f"deployment/{RELEASE}", "--tail=80"),
+            )
+        )
 
 
 def values(

@@ -48,6 +48,12 @@ class Kubectl:
             return str(refused)
         raise AssertionError(f"kubectl {' '.join(arguments)} was not refused: {out}")
 
+    def shown(self, *arguments: str) -> str:
+        """A command and whatever came of it, for the report of a failing test; never raises for kubectl's sake."""
+        command = [str(self.binary), f"--kubeconfig={self.kubeconfig}", *self.options, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        return f"$ kubectl {' '.join(arguments)}\n{done.stdout[-6000:]}{done.stderr}"
+
     def apply(self, *objects: Object, **run: Any) -> str:
         """Applies objects as `kubectl apply -f -` does."""
         return self.run("apply", "-f", "-", stdin=yaml.safe_dump_all(objects), **run)

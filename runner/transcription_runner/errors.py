@@ -5,6 +5,8 @@ The codes are a contract with the Job's podFailurePolicy (docs/contracts.md).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class RunnerError(Exception):
     """A failure that the user can understand; `hint` says what to do about it."""
@@ -91,3 +93,13 @@ class CorruptModelCache(RunnerError):
 
     exit_code = 80
     error_class = "CorruptModelCache"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all that led to it, the latest first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__

@@ -14,6 +14,7 @@ from transcription_runner.errors import (
     SourceMissing,
     SourceUnreachable,
     Usage,
+    causes,
 )
 from transcription_runner.redact import host_of, redact, scrub
 
@@ -79,7 +80,7 @@ def explain_remote(error: BaseException, url: str, *, writing: bool = False) -> 
     """Turn an fsspec (or botocore) failure at `url` into one that says what to do."""
     shown = redact(url)
     verb = "write to" if writing else "read"
-    chain = list(_causes(error))
+    chain = list(causes(error))
     codes = {code for cause in chain for code in _codes(cause)}
     names = {name for cause in chain for name in (kind.__name__ for kind in type(cause).__mro__)}
     if codes & _REFUSED_CODES or names & _REFUSED_CLASSES or "PermissionError" in names:
@@ -112,12 +113,3 @@ def _codes(error: BaseException) -> Iterator[str]:
     if isinstance(response, dict):
         yield str(response.get("Error", {}).get("Code", ""))
         yield str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__

@@ -108,11 +108,6 @@ class Tokenizer:
                     result.add(tokens[0])
         return tuple(sorted(result))
 
-    @cached_property
-    def blank_tokens(self) -> tuple[int, ...]:
-        """What a transcript must not begin with: a space, or its end."""
-        return (*self.encode(" "), self.eot)
-
     def suppressed(self, wanted: Sequence[int]) -> tuple[int, ...]:
         """Tokens never to be sampled, sorted: those wanted (-1: all that is not speech) and the special ones."""
         result = {token for token in wanted if token >= 0}

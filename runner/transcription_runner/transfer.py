@@ -20,7 +20,7 @@ from typing import BinaryIO
 import httpx2
 
 from transcription_runner.backoff import retry_after
-from transcription_runner.errors import RunnerError, SourceUnreachable
+from transcription_runner.errors import RunnerError, SourceUnreachable, causes
 from transcription_runner.filesystem import explain
 from transcription_runner.redact import host_of, redact, scrub
 
@@ -220,40 +220,31 @@ def _validator(response: httpx2.Response) -> str | None:
     return response.headers.get("Last-Modified")
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        current = current.__cause__ or current.__context__
-
-
 def _hopeless(error: BaseException) -> bool:
     """Whether another try within seconds cannot help: a certificate does not become valid."""
     return isinstance(error, httpx2.UnsupportedProtocol) or any(
-        isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error)
+        isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error)
     )
 
 
 def unreachable(error: BaseException, url: str) -> RunnerError:
     """Say which host did not answer, how, and what to look at."""
     host = host_of(url)
-    causes = list(_causes(error))
-    for cause in causes:
+    chain = list(causes(error))
+    for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SourceUnreachable(
                 f"The certificate of {host} could not be verified: {cause.verify_message}.",
                 hint="If the host uses a private certificate authority, let TRANSCRIPTION_CA_BUNDLE (the chart's "
                 "runner.caBundle) hold its certificate in PEM.",
             )
-    for cause in causes:
+    for cause in chain:
         if isinstance(cause, socket.gaierror) or "Name or service not known" in str(cause):
             return SourceUnreachable(
                 f"The name of {host} could not be resolved: {getattr(cause, 'strerror', None) or cause}.",
                 hint="Check the host's spelling, the cluster's DNS, and whether pods may ask (NetworkPolicy, proxy).",
             )
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         return SourceUnreachable(f"{host} refused the connection.", hint="Check the host, the port, and that it runs.")
     if isinstance(error, httpx2.ProxyError):
         return SourceUnreachable(
@@ -265,7 +256,7 @@ def unreachable(error: BaseException, url: str) -> RunnerError:
             f"{host} sent nothing in time ({type(error).__name__}).",
             hint="Check that the host answers and that pods may reach it (NetworkPolicy, firewall, proxy).",
         )
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return SourceUnreachable(
             f"No TLS connection to {host}: {scrub(str(error))}.", hint="Check that the port speaks https."
         )

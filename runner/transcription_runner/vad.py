@@ -59,89 +59,76 @@ class SileroNetwork(nn.Module):
         return x[:, 0, 0], state
 
 
-class SpeechDetector:
-    """Hears a recording (a Listener of Recording.scan) and tells where speech is."""
+class _Moments:
+    """Hears a recording (a Listener of Recording.scan) by moments of 32 ms, and keeps a number for each."""
 
     def __init__(self) -> None:
-        """Begin a recording. Raises errors.Internal if the package `silero_vad` is not installed."""
-        self._network = _network()
-        self._state: tuple[Tensor, Tensor] | None = None
-        self._context = np.zeros(_CONTEXT, np.float32)
         self._rest = np.zeros(0, np.float32)
-        self._start: int | None = None
-        self._end = 0
+        self._end = -1
         self._runs: list[tuple[int, list[NDArray[np.float32]]]] = []
 
     def add(self, start: int, samples: Samples) -> None:
         """Samples, the first of which has index `start` in the file; a jump begins a new stretch."""
-        if self._start is None or start != self._end:
+        if start != self._end:
             self.finish()
-            self._start = start
             self._runs.append((start, []))
-            self._state, self._context = None, np.zeros(_CONTEXT, np.float32)
+            self._begin()
         self._end = start + len(samples)
         floats = np.concatenate([self._rest, to_float(samples)])
         whole = len(floats) // CHUNK * CHUNK
         self._rest = floats[whole:]
-        self._run(floats[:whole])
+        self._keep(floats[:whole])
 
     def finish(self) -> None:
         """The end of the recording: hear its last samples, followed by silence."""
         if len(self._rest):
-            self._run(np.pad(self._rest, (0, CHUNK - len(self._rest))))
+            self._keep(np.pad(self._rest, (0, CHUNK - len(self._rest))))
             self._rest = np.zeros(0, np.float32)
 
     @property
     def stretches(self) -> list[tuple[int, NDArray[np.float32]]]:
-        """The index of the first sample of every stretch heard, and a probability for each 32 ms after it."""
+        """The index of the first sample of every stretch heard, and the number of each 32 ms after it."""
         return [(start, np.concatenate(parts) if parts else np.zeros(0, np.float32)) for start, parts in self._runs]
 
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        if len(samples):
+            self._runs[-1][1].append(self._numbers(samples.reshape(-1, CHUNK)))
+
+    def _begin(self) -> None:
+        """A new stretch: nothing of the one before counts."""
+
+    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """chunks: (n, CHUNK). Returns (n,)."""
+        raise NotImplementedError
+
+
+class SpeechDetector(_Moments):
+    """The probability of speech, by Silero."""
+
+    def __init__(self) -> None:
+        """Begin a recording. Raises errors.Internal if the package `silero_vad` is not installed."""
+        super().__init__()
+        self._network = _network()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._state: tuple[Tensor, Tensor] | None = None
+        self._context = np.zeros(_CONTEXT, np.float32)
+
     @torch.inference_mode()
-    def _run(self, samples: NDArray[np.float32]) -> None:
-        if not len(samples):
-            return
-        chunks = samples.reshape(-1, CHUNK)
+    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
         before = np.concatenate([self._context[None], chunks[:-1, -_CONTEXT:]])
         self._context = chunks[-1, -_CONTEXT:].copy()
         inputs = torch.from_numpy(np.concatenate([before, chunks], axis=1))
         found, self._state = self._network(inputs, self._state)
-        self._runs[-1][1].append(found.numpy())
+        return np.asarray(found.numpy())
 
 
-class LevelMeter:
-    """In place of the detector where VAD is off: how loud every 32 ms are, to cut at the quietest. A Listener."""
+class LevelMeter(_Moments):
+    """The level, in place of the probability where VAD is off: to cut at the quietest."""
 
-    def __init__(self) -> None:
-        """Begin a recording."""
-        self._runs: list[tuple[int, list[NDArray[np.float32]]]] = []
-        self._end = -1
-        self._rest = np.zeros(0, np.float32)
-
-    def add(self, start: int, samples: Samples) -> None:
-        """Samples, the first of which has index `start` in the file."""
-        if start != self._end:
-            self.finish()
-            self._runs.append((start, []))
-        self._end = start + len(samples)
-        floats = np.concatenate([self._rest, to_float(samples)])
-        whole = len(floats) // CHUNK * CHUNK
-        self._rest = floats[whole:]
-        self._measure(floats[:whole])
-
-    def finish(self) -> None:
-        """The end of the recording."""
-        if len(self._rest):
-            self._measure(np.pad(self._rest, (0, CHUNK - len(self._rest))))
-            self._rest = np.zeros(0, np.float32)
-
-    @property
-    def stretches(self) -> list[tuple[int, NDArray[np.float32]]]:
-        """The index of the first sample of every stretch heard, and the level of each 32 ms after it."""
-        return [(start, np.concatenate(parts) if parts else np.zeros(0, np.float32)) for start, parts in self._runs]
-
-    def _measure(self, samples: NDArray[np.float32]) -> None:
-        if len(samples):
-            self._runs[-1][1].append(np.sqrt((samples.reshape(-1, CHUNK) ** 2).mean(axis=1)))
+    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(np.sqrt((chunks**2).mean(axis=1)))
 
 
 def speech_spans(

@@ -81,11 +81,6 @@ class Cluster:
         """End a component at once; it comes back by itself."""
         self._tell(f"kill {component}")
 
-    def add_host(self, name: str, address: str = "") -> None:
-        """Let pods resolve a name, by default to this machine."""
-        hosts = self._own() / "hosts"
-        hosts.write_text(hosts.read_text() + f"{address or self.host_address} {name}\n")
-
     def log_tail(self, component: str, lines: int = 30) -> str:
         """The end of one component's log."""
         path = self.logs / f"{component}.log"

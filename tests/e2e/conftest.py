@@ -102,16 +102,14 @@ def namespaces(request, cluster, kubectl, operator) -> Iterator:
     def make(suffix: str = "") -> Namespace:
         slug = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())[:40].strip("-")
         namespace = Namespace(kubectl, f"e2e-{slug}{suffix}", deployment.recordings_folder(cluster))
-        namespace.remove()
-        kubectl.delete("namespace", namespace.name)
-        kubectl.delete("pv", f"recordings-{namespace.name}")
+        namespace.remove(wait=True)
         namespace.create()
         made.append(namespace)
         return namespace
 
     yield make
     for namespace in made:
-        namespace.remove()
+        namespace.remove(wait=False)
 
 
 @pytest.fixture

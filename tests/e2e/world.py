@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,11 @@ class Job:
 
     def until(self, holds: Any, what: str, seconds: float = PATIENCE) -> Object:
         """The resource once `holds`; a failing test shows it, its pods and their logs."""
+        return self._eventually(self.resource, holds, what, seconds)
+
+    def _eventually(self, look: Any, holds: Any, what: str, seconds: float) -> Any:
         try:
-            return eventually(self.resource, holds, what=what, seconds=seconds)
+            return eventually(look, holds, what=what, seconds=seconds)
         except AssertionError as late:
             raise AssertionError(f"{late}\n{self.explain()}") from None
 
@@ -72,27 +74,21 @@ class Job:
                 "running" in (c.get("state") or {}) for p in seen for c in p["status"].get("containerStatuses", [])
             )
 
-        try:
-            return eventually(pods, running, what=f"the runner of {self.name} runs", seconds=seconds)[0]
-        except AssertionError as late:
-            raise AssertionError(f"{late}\n{self.explain()}") from None
+        found: Object = self._eventually(pods, running, f"the runner of {self.name} runs", seconds)[0]
+        return found
 
     def explain(self) -> str:
         """What a person would look at: the resource, its pods, events and logs."""
         chosen = f"transcription.dev/job={self.name}"
-        texts = []
-        for arguments in (
-            ("describe", "tj", self.name),
-            ("get", "pods,jobs,pvc"),
-            ("describe", "pods", "-l", chosen),
-            ("logs", "-l", chosen, "--all-containers", "--prefix", "--tail=60"),
-        ):
-            done = subprocess.run(
-                [str(self.kubectl.binary), f"--kubeconfig={self.kubectl.kubeconfig}", "-n", self.namespace, *arguments],
-                capture_output=True, text=True, timeout=60,
-            )  # fmt: skip
-            texts.append(f"$ kubectl -n {self.namespace} {' '.join(arguments)}\n{done.stdout[-6000:]}{done.stderr}")
-        return "\n".join(texts)
+        return "\n".join(
+            self.kubectl.shown("-n", self.namespace, *arguments)
+            for arguments in (
+                ("describe", "tj", self.name),
+                ("get", "pods,jobs,pvc"),
+                ("describe", "pods", "-l", chosen),
+                ("logs", "-l", chosen, "--all-containers", "--prefix", "--tail=60"),
+            )
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +104,10 @@ class Namespace:
         self.kubectl.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.name}})
         self.kubectl.apply(*deployment.recordings_claim(self.name, self.recordings))
 
-    def remove(self) -> None:
+    def remove(self, *, wait: bool) -> None:
         """Takes away what `create` made and all that is in it."""
-        self.kubectl.delete("namespace", self.name, wait=False)
-        self.kubectl.delete("pv", f"recordings-{self.name}", wait=False)
+        self.kubectl.delete("namespace", self.name, wait=wait)
+        self.kubectl.delete("pv", f"recordings-{self.name}", wait=wait)
 
     def job(self, name: str, *, recording: Path | None = None, **spec: Any) -> Job:
         """Applies a TranscriptionJob; `recording` is put where the claim finds it."""
