@@ -126,7 +126,7 @@ class Batched:
         self._finished: list[_Window] = []
         self._detect: Detect | None = None
         if language is None:
-            first = cuts[0] if cuts else Cut(((0, WINDOW),), detection=True)
+            first = cuts[0] if cuts else Cut(((0, WINDOW),))
             self._detect = Detect(first)
         self._detecting = self._detect is not None
 

@@ -106,7 +106,7 @@ class Sequential:
         if self.language is None:
             # Silence after the end is part of what whisper detects the language from.
             first = clips[0][0]
-            self.language = likeliest((yield Detect(Cut(((first, first + WINDOW),), detection=True))))
+            self.language = likeliest((yield Detect(Cut(((first, first + WINDOW),)))))
         if options.initial_prompt is not None:
             self._initial = self._codec.encode(" " + options.initial_prompt.strip())
             self._tokens.extend(self._initial)

@@ -37,12 +37,11 @@ class Cut:
     """The audio of one window: stretches of a file laid end to end, WINDOW frames at most.
 
     pieces: (start, end) in frames. A sequential window is one piece. What is missing to a whole window is filled
-    with nothing; `detection` fills it with the sound of silence instead, as openai-whisper does where it detects
-    the language.
+    with nothing; a piece that reaches beyond the file has the sound of silence there, which is what openai-whisper
+    detects the language on.
     """
 
     pieces: tuple[tuple[int, int], ...]
-    detection: bool = False
 
     @property
     def start(self) -> int:
