@@ -11,8 +11,7 @@ ARG BASE_IMAGE=debian:trixie-slim
 
 # ---- Python and the user that everything runs as -------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS base
-RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
-    if ! python3 -c 'import ensurepip, ssl' 2>/dev/null || ! [ -e /etc/ssl/certs/ca-certificates.crt ]; then \
+RUN if ! python3 -c 'import ensurepip, ssl' 2>/dev/null || ! [ -e /etc/ssl/certs/ca-certificates.crt ]; then \
       apt-get update -q && \
       apt-get install -q -y --no-install-recommends ca-certificates python3 python3-venv && \
       rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*; \
@@ -36,6 +35,8 @@ RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
     /opt/uv/bin/pip install --quiet --no-cache-dir --disable-pip-version-check --require-hashes -r /opt/pins/uv.txt
 # torch with its CUDA libraries in one list, all else in another: the first changes seldom and weighs gigabytes.
 COPY constraints/operator.txt constraints/runner.txt /opt/pins/
+# openai-whisper has no wheel; this pins what builds it.
+COPY constraints/build.txt /opt/uv/build.txt
 RUN cd /opt/pins && awk '\
     /^[a-zA-Z0-9]/ { file = ($0 ~ /^(torch|torchaudio|triton|nvidia-[a-z0-9-]*|cuda-[a-z]*)==/) ? "torch.txt" : "runner-rest.txt" } \
     { print > file }' runner.txt
@@ -45,7 +46,8 @@ RUN printf '%s\n' '#!/bin/sh' 'set -eu' \
     'if [ -s /run/secrets/index ]; then . /run/secrets/index; fi' \
     'export UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1' \
     '[ -e /opt/venv ] || /opt/uv/bin/uv venv --quiet --python /usr/bin/python3 /opt/venv' \
-    'exec /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --require-hashes -r "$1"' \
+    'exec /opt/uv/bin/uv pip install --quiet --python /opt/venv/bin/python --no-deps --require-hashes \
+    --build-constraints /opt/uv/build.txt -r "$1"' \
     > /opt/uv/install && chmod 755 /opt/uv/install
 
 # ---- The code: everything that it adds to a virtual environment, under /out ------------------------------------------
