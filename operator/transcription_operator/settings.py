@@ -47,6 +47,24 @@ class HubSettings:
 
 
 @dataclass(frozen=True)
+class ModelSettings:
+    """Which models TranscriptionJobs may bring into the cache."""
+
+    create: bool = True
+    allow: tuple[str, ...] = ("*",)
+    """Patterns (fnmatch's) on owner/repo."""
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """When models that nobody uses are removed."""
+
+    unused_days: int = 0
+    """0: never."""
+    dry_run: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole file."""
 
@@ -58,6 +76,8 @@ class Settings:
     inline_limit_bytes: int = 262144
     runner: RunnerSettings = field(default_factory=RunnerSettings)
     hub: HubSettings = field(default_factory=HubSettings)
+    models: ModelSettings = field(default_factory=ModelSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 class _Section:
@@ -89,6 +109,9 @@ class _Section:
 
     def text(self, key: str, default: object = ...) -> str:
         return str(self._take(key, str, default))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self._take(key, bool, default))
 
     def number(self, key: str, default: int, minimum: int = 0) -> int:
         value = int(self._take(key, int, default))
@@ -124,6 +147,7 @@ def parse(document: object) -> Settings:
     """Check a parsed YAML document; raises SettingsError that names the key."""
     top = _Section(document, "")
     cache, runner, hub = top.section("cache"), top.section("runner"), top.section("hub")
+    model, retention = top.section("models"), top.section("retention")
     volume = cache.mapping("volume")
     if len(volume) != 1:
         raise SettingsError(
@@ -161,8 +185,12 @@ def parse(document: object) -> Settings:
             ca_bundle=runner.text("caBundle", ""),
         ),
         hub=HubSettings(endpoint=hub.text("endpoint", ""), token_secret=hub.text("tokenSecret", "")),
+        models=ModelSettings(create=model.flag("create", True), allow=model.items("allow", str, ("*",))),
+        retention=RetentionSettings(
+            unused_days=retention.number("unusedDays", 0), dry_run=retention.flag("dryRun", True)
+        ),
     )
-    for section in (cache, runner, hub, top):
+    for section in (cache, runner, hub, model, retention, top):
         section.done()
     return settings
 

@@ -23,6 +23,15 @@ class Owner:
     uid: str
 
 
+@dataclass(frozen=True)
+class Model:
+    """What the runner's --model takes, and the WhisperModel that it comes from, if any."""
+
+    argument: str
+    name: str | None = None
+    version: str | None = None
+
+
 def _environment(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
     fixed = {
         "TRANSCRIPTION_JOB": f"{owner.namespace}/{owner.name}",
@@ -85,7 +94,7 @@ def _secrets(spec: Spec) -> list[Manifest]:
     return found
 
 
-def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
+def _pod(owner: Owner, spec: Spec, model: Model, settings: Settings) -> Manifest:
     folder = f"{pods.CACHE_MOUNT}/{names.transcripts_folder(owner.namespace, owner.name)}"
     prepare = pods.container(
         names.PREPARE_CONTAINER,
@@ -102,7 +111,11 @@ def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
         names.CONTAINER,
         settings,
         args=specs.arguments(
-            spec, output_name=owner.name, model_dir=pods.MODELS_MOUNT, output_dir=pods.TRANSCRIPTS_MOUNT
+            spec,
+            model=model.argument,
+            output_name=owner.name,
+            model_dir=pods.MODELS_MOUNT,
+            output_dir=pods.TRANSCRIPTS_MOUNT,
         ),
         env=_environment(owner, spec, settings),
         envFrom=_secrets(spec),
@@ -136,16 +149,18 @@ def build(
     spec: Spec,
     settings: Settings,
     *,
+    model: Model,
     attempts_before: int = 0,
-    model_job_uid: str | None = None,
     recreated_for: str | None = None,
 ) -> Manifest:
     """The Job. `queueName` has it created suspended: from then on its suspension is the queue's alone."""
     labels = {**names.labels("transcription-job", "runner"), names.LABEL_JOB: names.job_label(owner.name)}
+    if model.name:
+        labels[names.LABEL_MODEL] = model.name
     annotations = {names.ANNOTATION_JOB: owner.name}
     memory = {
         names.ANNOTATION_ATTEMPTS: str(attempts_before),
-        names.ANNOTATION_MODEL_JOB: model_job_uid,
+        names.ANNOTATION_MODEL_VERSION: model.version,
         names.ANNOTATION_RECREATED: recreated_for,
     }
     job_labels = {**labels, names.LABEL_QUEUE: spec.queue} if spec.queue else labels
@@ -160,7 +175,7 @@ def build(
         "suspend": bool(spec.queue) or spec.suspend,
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(owner, spec, settings),
+            "spec": _pod(owner, spec, model, settings),
         },
     }
     if spec.active_deadline is not None:
