@@ -35,9 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("debug", "info", "warning", "error"),
         default=(os.environ.get("TRANSCRIPTION_LOG_LEVEL") or "info").lower(),
     )
-    run.add_argument(
-        "--health-port", type=int, default=8080, help="of /healthz, /readyz and /metrics (default: %(default)s)"
-    )
+    run.add_argument("--health-port", type=int, default=8080, help="of probes and metrics (default: %(default)s)")
     run.add_argument("--workers", type=int, default=4, help="resources worked on at once (default: %(default)s)")
     run.add_argument(
         "--sweep-interval", type=float, default=300.0, help="seconds between passes over everything (%(default)s)"

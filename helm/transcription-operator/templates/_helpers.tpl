@@ -77,5 +77,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   "inlineLimitBytes" (int64 .Values.inlineLimitBytes)
   "runner" $runner
   "hub" .Values.hub
+  "models" .Values.models
+  "retention" (dict "unusedDays" (int64 .Values.retention.unusedDays) "dryRun" .Values.retention.dryRun)
   | toYaml -}}
 {{- end -}}

@@ -215,7 +215,7 @@ class World:
         return until(look, f"a Job for {namespace}/{name}")
 
     def download(self, repo: str, revision: str = "main") -> Object:
-        name = names.download_job_name(repo, revision)
+        name = names.model_job_name(repo, revision)
         return until(lambda: self.api.get(k8s.JOBS, name, SYSTEM), f"a download Job for {repo}")
 
     def pod_of(self, job: Object, *, besides: str = "") -> Object:
