@@ -13,6 +13,7 @@ from tests.unit.operator.model_building import a_model
 from tests.unit.operator.test_parts import json_values
 from transcription_operator import handlers, models, names, resolve
 from transcription_operator.metrics import Metrics
+from transcription_operator.receipt import Failure
 from transcription_operator.settings import ModelSettings
 from transcription_operator.views import ModelState
 from transcription_operator.whispermodel import report
@@ -99,13 +100,24 @@ def test_a_downloads_steps_are_no_storm_of_writes():
     assert tuple(map(len, marks(range(101)))) == (11, 11)
 
 
+def fresh(wish: str, *every: a_model, policy: ModelSettings = ANY) -> ModelState:
+    return resolve.fresh(models.parse(wish), [model.manifest for model in every], policy)
+
+
 def test_fresh_wants_a_model_of_the_hub():
-    assert resolve.fresh(models.parse("base@v1"), ()).argument == "openai/whisper-base@v1"
-    assert resolve.fresh(models.parse("ours"), [a_model("ours").manifest]).argument == "openai/whisper-base"
-    other = resolve.fresh(models.parse("ours"), [a_model("ours", url="s3://b/m").manifest])
+    assert fresh("base@v1").argument == "openai/whisper-base@v1"
+    assert fresh("ours", a_model("ours")).argument == "openai/whisper-base"
+    other = fresh("ours", a_model("ours", url="s3://b/m"))
     assert other.status == "Unusable"
     assert "s3://b/m" in other.message
-    assert resolve.fresh(models.parse("ours"), ()).status == "NotFound"
+    assert fresh("ours").status == "NotFound"
+
+
+def test_fresh_is_no_way_around_the_policy():
+    policy = ModelSettings(allow=("someone/*",))
+    assert fresh("base", policy=policy).status == "NotAllowed"
+    assert fresh("base", a_model(), policy=policy).status == "NotNeeded", "somebody has declared it"
+    assert fresh("base", policy=ModelSettings(create=False)).status == "NotNeeded", "the cache stays as it is"
 
 
 # --- what a model's Job says -------------------------------------------------------------------------------
@@ -127,8 +139,10 @@ def test_what_is_no_report(message):
 def test_the_metrics_are_prometheus_own():
     metrics = Metrics()
     metrics.ended(Task.DOWNLOAD, None, Report(cache_bytes=5, downloaded_bytes=3, written_bytes=3, seconds=2.0))
-    metrics.ended(Task.REPAIR, "RateLimited", Report(downloaded_bytes=1))
-    metrics.ended(Task.VERIFY, "ChecksumMismatch", Report())
+    metrics.ended(Task.REPAIR, Failure("Temporary", "", reason="RateLimited"), Report(downloaded_bytes=1))
+    metrics.ended(Task.VERIFY, Failure("CorruptModelCache", ""), Report())
+    metrics.ended(Task.VERIFY, Failure("Temporary", ""), Report())
+    metrics.damaged()
     metrics.asked(hit=True)
     metrics.read(7)
     metrics.seen("base", "Ready", 2)
@@ -146,7 +160,7 @@ def test_the_metrics_are_prometheus_own():
         ("transcription_model_download_bytes_total",): 4,
         ("transcription_model_written_bytes_total",): 3,
         ("transcription_model_download_seconds_sum",): 2,
-        ("transcription_model_verify_failures_total",): 1,
+        ("transcription_model_verify_failures_total",): 2,
         ("transcription_model_requests_total", "hit"): 1,
         ("transcription_model_requests_total", "miss"): 0,
         ("transcription_model_read_bytes_total",): 7,
