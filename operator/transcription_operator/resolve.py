@@ -101,13 +101,16 @@ def _state_of(item: Object) -> ModelState:
     meta, status = item["metadata"], item.get("status") or {}
     spec = _spec(item)
     ready: Object = next((c for c in status.get("conditions") or [] if c.get("type") == READY), {})
-    phase = status.get("phase")
+    phase, annotations = status.get("phase"), meta.get("annotations") or {}
+    last_job = str(status.get("lastJob") or "")
     if "deletionTimestamp" in meta:
         kind, message = "Waiting", "It is being deleted, and made anew when it is gone."
-    elif (meta.get("annotations") or {}).get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
+    elif annotations.get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
         kind, message = "Waiting", "Its repair has been asked for."
     elif spec is not None and phase == "Ready" and ready.get("status") == "True":
         kind, message = "Ready", ""
+    elif phase in ("Failed", "Evicted") and last_job and annotations.get(names.ANNOTATION_WANTED) == last_job:
+        kind, message = "Waiting", "It has been asked for again."
     elif phase == "Failed":
         kind, message = "Failed", str(ready.get("message") or "")
     elif phase == "Evicted" and ready.get("reason") == "Evicted":
@@ -126,7 +129,7 @@ def _state_of(item: Object) -> ModelState:
         message=message,
         reason=str(ready.get("reason") or ""),
         failed_at=times.parse(status.get("failedAt")),
-        last_job=str(status.get("lastJob") or ""),
+        last_job=last_job,
     )
 
 

@@ -259,7 +259,9 @@ def _succeeded(draft: _Draft, spec: ModelSpec, job: JobView, task: Task) -> None
         draft.ready("Repaired", f"The cached copy of {spec.origin} was damaged; {job.name} has repaired it{size}.")
     else:
         draft.ready("Ready", f"{spec.origin} is in the cache{size}.")
-    draft.conditions.set(VERIFIED, True, "Verified", f"Every file was checked at {times.render(_ended(draft, job))}.")
+    if task is not Task.DOWNLOAD or draft.o.report.transferred:
+        when = times.render(_ended(draft, job))
+        draft.conditions.set(VERIFIED, True, "Verified", f"Every file agreed with its hash at {when}.")
 
 
 def _ended(draft: _Draft, job: JobView) -> Any:

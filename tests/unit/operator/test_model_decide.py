@@ -63,6 +63,12 @@ def test_then_it_is_ready_and_says_what_it_is():
     assert plan.settled is Task.DOWNLOAD
 
 
+def test_files_that_were_there_already_are_not_called_verified():
+    plan = plan_of(a_model().with_complete_job().found_there_already())
+    assert is_(plan, "Ready", "True/Ready")
+    assert [c["type"] for c in plan.status["conditions"]] == ["Ready"]
+
+
 def test_and_its_jobs_end_counts_once():
     model = a_model().with_complete_job()
     plan = plan_of(model.after(plan_of(model)))
