@@ -101,25 +101,7 @@ def _state_of(item: Object) -> ModelState:
     meta, status = item["metadata"], item.get("status") or {}
     spec = _spec(item)
     ready: Object = next((c for c in status.get("conditions") or [] if c.get("type") == READY), {})
-    phase, annotations = status.get("phase"), meta.get("annotations") or {}
-    last_job = str(status.get("lastJob") or "")
-    if "deletionTimestamp" in meta:
-        kind, message = "Waiting", "It is being deleted, and made anew when it is gone."
-    elif annotations.get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
-        kind, message = "Waiting", "Its repair has been asked for."
-    elif spec is not None and phase == "Ready" and ready.get("status") == "True":
-        kind, message = "Ready", ""
-    elif phase in ("Failed", "Evicted") and last_job and annotations.get(names.ANNOTATION_WANTED) == last_job:
-        kind, message = "Waiting", "It has been asked for again."
-    elif phase == "Failed":
-        kind, message = "Failed", str(ready.get("message") or "")
-    elif phase == "Evicted" and ready.get("reason") == "Evicted":
-        kind, message = "Evicted", str(ready.get("message") or "")
-    elif (status.get("retry") or {}).get("at"):
-        kind, message = "Retrying", str(ready.get("message") or "")
-    else:
-        words = f"{_progress(status)} {ready.get('message') or ''}"
-        kind, message = "Waiting", words.strip()
+    kind, message = _verdict(meta, status, ready)
     return ModelState(
         kind,
         meta["name"],
@@ -129,8 +111,31 @@ def _state_of(item: Object) -> ModelState:
         message=message,
         reason=str(ready.get("reason") or ""),
         failed_at=times.parse(status.get("failedAt")),
-        last_job=last_job,
+        last_job=str(status.get("lastJob") or ""),
     )
+
+
+def _verdict(meta: Object, status: Object, ready: Object) -> tuple[str, str]:
+    """A ModelState's status and message."""
+    annotations = meta.get("annotations") or {}
+    message = str(ready.get("message") or "")
+    last_job = status.get("lastJob")
+    if "deletionTimestamp" in meta:
+        return "Waiting", "It is being deleted, and made anew when it is gone."
+    match status.get("phase"):
+        case "Ready":
+            if annotations.get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
+                return "Waiting", "Its repair has been asked for."
+            return "Ready", ""
+        case "Failed" | "Evicted" if last_job and annotations.get(names.ANNOTATION_WANTED) == last_job:
+            return "Waiting", "It has been asked for again."
+        case "Failed":
+            return "Failed", message
+        case "Evicted" if ready.get("reason") == "Evicted":
+            return "Evicted", message
+    if (status.get("retry") or {}).get("at"):
+        return "Retrying", message
+    return "Waiting", f"{_progress(status)} {message}".strip()
 
 
 def _progress(status: Object) -> str:

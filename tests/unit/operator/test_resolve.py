@@ -88,6 +88,7 @@ def test_a_misspelt_name_is_guessed_at():
         (a_model().that_is("Pending", "RateLimited", retry={"count": 1, "at": "2026-11-22T12:01:00Z"}), "Retrying"),
         (a_model().that_is_ready().being_deleted(), "Waiting"),
         (a_model().that_is_ready().annotated(names.ANNOTATION_REPAIR, "uid-of-base.0"), "Waiting"),
+        (a_model().that_is("Failed", "Unauthorized").annotated(names.ANNOTATION_REPAIR, "uid-of-base.0"), "Failed"),
         (a_model().that_is_ready(repairs=1).annotated(names.ANNOTATION_REPAIR, "uid-of-base.0"), "Ready"),
     ],
 )
