@@ -19,8 +19,8 @@ class Waiters(Generic[K]):
         self._by_topic: dict[str, set[K]] = defaultdict(set)
         self._by_key: dict[K, str] = {}
 
-    def set(self, key: K, topic: str | None) -> None:
-        """Note what a key waits for; None for nothing."""
+    def set(self, key: K, topic: str | None) -> bool:
+        """Note what a key waits for, None for nothing; whether it did not wait for that before."""
         with self._lock:
             before = self._by_key.pop(key, None)
             if before is not None:
@@ -30,6 +30,7 @@ class Waiters(Generic[K]):
             if topic is not None:
                 self._by_key[key] = topic
                 self._by_topic[topic].add(key)
+        return before != topic
 
     def of(self, topic: str) -> list[K]:
         """All that wait for one thing."""

@@ -26,6 +26,7 @@ _EVICTION_GRACE = timedelta(seconds=30)
 _CHECK = 15.0
 _FAILED_KEPT = timedelta(days=1)
 """What the operator made for a job, a misspelt name perhaps, and could not get: how long it stays to be read."""
+_SHORT = 12
 _EVICTING = "Evicting"
 _KEEP = f"kubectl annotate whispermodel {{name}} {names.ANNOTATION_KEEP_FILES}=true"
 
@@ -159,6 +160,8 @@ class _Draft:
             "conditions": self.conditions.as_list(),
             **self.fields,
         }
+        if "commit" in self.fields:
+            status["shortCommit"] = self.fields["commit"][:_SHORT]
         return Plan(status, tuple(self.actions), requeue, self.settled)
 
 

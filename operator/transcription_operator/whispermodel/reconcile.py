@@ -42,10 +42,12 @@ class ModelReconciler:
             self.waiters.set(key, None)
             self._metrics.gone(key.name)
             return Outcome()
+        job_name = None
         if isinstance(observed.spec, ModelSpec):
-            self.waiters.set(key, names.model_job_name(observed.spec.ref.repo, observed.spec.ref.revision))
+            job_name = names.model_job_name(observed.spec.ref.repo, observed.spec.ref.revision)
+        newly_waiting = self.waiters.set(key, job_name)
         plan = decide.decide(observed)
-        changed = self._write_status(observed, plan.status)
+        self._write_status(observed, plan.status)
         self._measure(observed, plan)
         try:
             for action in plan.actions:
@@ -58,7 +60,8 @@ class ModelReconciler:
             self._write_status(observed, decide.refused(observed, conflict.message).status)
             return Outcome(after=_CONFLICT_CHECK)
         after = min(plan.requeue, _LONGEST_SLEEP) if plan.requeue is not None else None
-        return Outcome(again=bool(plan.actions) or changed, after=after)
+        # What its Job did between the observation and the note that it is waited for would be missed.
+        return Outcome(again=bool(plan.actions) or newly_waiting, after=after)
 
     def _write_status(self, observed: ObservedModel, wanted: Mapping[str, Any] | None) -> bool:
         subject = status.Subject(

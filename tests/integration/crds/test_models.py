@@ -91,16 +91,19 @@ def test_get(api, kubectl):
     api.create(MODELS, model("read", HUB))
     progress = {"percent": 42, "bytesPerSecond": 1500.5, "etaSeconds": 12, "file": "model.safetensors"}
     status = {
-        "phase": "Downloading", "repo": "openai/whisper-base", "bytes": 290, "users": 0, "progress": progress,
+        "phase": "Downloading", "repo": "openai/whisper-base", "bytes": 290, "files": 9, "shortCommit": "c0ffee",
+        "users": 0, "progress": progress,
         "conditions": [condition("Ready", "Downloading", "Job x downloads it.") | {"status": "False"}],
     }  # fmt: skip
     api.merge(f"{MODELS}/read/status", {"status": status})
     header, row = columns(kubectl("get", "wm", "read"))
-    assert header == ["NAME", "PHASE", "SIZE", "PROGRESS", "SPEED", "ETA", "USERS", "LASTUSED", "AGE"]
-    assert row[:-1] == ["read", "Downloading", "290", "42", "1500.5", "12", "0", ""]
+    assert header == [
+        "NAME", "PHASE", "SIZE", "FILES", "PROGRESS", "SPEED", "ETA", "COMMIT", "USERS", "LASTUSED", "AGE"
+    ]  # fmt: skip
+    assert row[:-1] == ["read", "Downloading", "290", "9", "42", "1500.5", "12", "c0ffee", "0", ""]
     header, row = columns(kubectl("get", "wm", "read", "-o", "wide"))
-    assert header[9:] == ["SOURCE", "COMMIT", "REASON", "MESSAGE"]
-    assert row[9:] == ["openai/whisper-base", "", "Downloading", "Job x downloads it."]
+    assert header[11:] == ["SOURCE", "REASON", "MESSAGE"]
+    assert row[11:] == ["openai/whisper-base", "Downloading", "Job x downloads it."]
     assert "read" in kubectl("get", "transcription", "-o", "name")
     api.delete(f"{MODELS}/read")
 

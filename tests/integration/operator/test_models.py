@@ -91,6 +91,8 @@ def test_declared_ahead_it_is_there_before_the_first_job(
     world.until_model(name, "Ready=True/Ready")
     status = world.model(name)["status"]
     assert status["commit"] == COMMIT
+    assert status["shortCommit"] == COMMIT[:12]
+    assert {"Downloading", "Ready", "Verified"} <= set(world.events("default", name))
     assert (status["bytes"], status["files"], status["phase"]) == (290_000, 9, "Ready")
     world.apply(namespace, "by-its-name", cache="Shared", model=name)
     world.apply(namespace, "by-its-repository", cache="Shared", model=repo)

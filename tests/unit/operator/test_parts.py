@@ -334,9 +334,10 @@ def test_no_key_is_ever_with_two_workers():
 def test_waiters():
     waiters: Waiters[Key] = Waiters()
     a, b = Key("x", "a"), Key("x", "b")
-    waiters.set(a, "one")
+    assert waiters.set(a, "one")
+    assert not waiters.set(a, "one")
     waiters.set(b, "one")
-    waiters.set(a, "two")
+    assert waiters.set(a, "two")
     assert waiters.of("one") == [b]
     waiters.set(b, None)
     assert waiters.of("one") == []
