@@ -478,7 +478,8 @@ def _failed(draft: _Draft, job: JobView, spec: Spec) -> Plan:
             f"{job.message or job.reason} No pod is left that could say why; set a higher backoffLimit, "
             "or look at the events of the Job and of its pods.",
         )
-    if failure.error_class == "CorruptModelCache" and not spec.fresh:
+    # Without a WhisperModel behind it there is nobody who could repair it.
+    if failure.error_class == "CorruptModelCache" and job.annotation(names.ANNOTATION_MODEL_VERSION):
         if draft.conditions.reason(cond.MODEL_READY) != _REPAIRED:
             return _repair(draft, job, failure)
         return draft.fail("CorruptModelCache", f"{failure} The cache was repaired once already, in vain.")

@@ -410,9 +410,6 @@ def _retained(draft: _Draft, spec: ModelSpec) -> Plan:
         )
         return draft.plan()
     draft.conditions.set(EVICTION_DUE, True, "Unused", f"{why}: {size} are removed.")
-    if o.made_by_operator:
-        draft.actions.append(DeleteModel())
-        return draft.plan()
     draft.become("Evicted", False, _EVICTING, f"{why}: the files of {spec.origin} are being removed.")
     return draft.plan(_EVICTION_GRACE.total_seconds())
 
@@ -429,6 +426,9 @@ def _evicting(draft: _Draft, spec: ModelSpec) -> Plan:
     left = max((since + _EVICTION_GRACE - o.now).total_seconds(), _until_retry(draft))
     if left > 0:
         return draft.plan(left)
+    if o.made_by_operator:
+        draft.actions.append(DeleteModel())
+        return draft.plan()
     return _start(draft, spec, Task.REMOVE)
 
 

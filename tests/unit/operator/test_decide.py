@@ -379,7 +379,8 @@ def test_a_repair_that_somebody_else_began_is_not_begun_again(status, repairs):
 
 
 def test_a_fresh_cache_is_not_repaired():
-    job = a_job().having(cache="Fresh").with_failed_job().with_failure("CorruptModelCache")
+    job = a_job().having(cache="Fresh").with_job(ended="Failed", ended_at=NOW, annotations={})
+    job.with_failure("CorruptModelCache")
     assert state(plan_of(job), "Failed") == "True/CorruptModelCache"
 
 

@@ -296,8 +296,10 @@ def test_a_dry_run_only_says_so():
 
 
 def test_what_the_operator_made_goes_as_a_whole():
-    plan = plan_of(a_model().made_by_the_operator().that_is_ready().unused_for(40).kept_for(30))
-    assert plan.actions == (DeleteModel(),)
+    model = a_model().made_by_the_operator().that_is_ready().unused_for(40).kept_for(30)
+    plan = plan_of(model)
+    assert plan.actions == (), "no new job may find it Ready"
+    assert plan_of(model.after(plan).at(NOW + timedelta(seconds=30))).actions == (DeleteModel(),)
 
 
 @pytest.mark.parametrize("days", [0, 41])
