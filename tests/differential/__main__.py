@@ -1,0 +1,68 @@
+"""The suite by hand: `python -m tests.differential`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from tests.differential import product, running
+from tests.differential.options import OPTIONS
+from tests.differential.product import Pair
+from tests.differential.reference import Reference
+from tests.materials import weights
+from transcription_runner.engine import load_engine
+
+MODELS = ("tiny.en", "base")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.differential", description=__doc__)
+    parser.add_argument("--model", choices=MODELS, action="append", help="both if not given")
+    parser.add_argument("--diagonals", type=int, default=2, help="how many of the product's")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--all", action="store_true", help="the whole product")
+    parser.add_argument("--only", default="", help='pairs with this in their name, as in "silence / words"')
+    parser.add_argument("--random", type=int, metavar="N", help="N pairs of chance instead")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=1, help="the processor's, for either program")
+    parser.add_argument("--log", type=Path, help="a file to add a line of JSON to for every run")
+    arguments = parser.parse_args()
+    count = Counter[str]()
+    for model in arguments.model or MODELS:
+        engine = load_engine(weights.repository(model), device="cpu", threads=arguments.threads)
+        torch.set_num_threads(arguments.threads)
+        reference = Reference(model)
+        for pair in _pairs(arguments):
+            outcome = running.run(engine, reference, pair)
+            if outcome is None:
+                continue
+            count[outcome.verdict] += 1
+            print(f"{model}: {outcome.pair}: {outcome.verdict} {outcome.evidence or ''}", flush=True)
+            for each in outcome.found[:6]:
+                print(f"    {each[:300]}", flush=True)
+            if arguments.log:
+                with arguments.log.open("a") as log:
+                    log.write(json.dumps(asdict(outcome), ensure_ascii=False) + "\n")
+    print(dict(count))
+    return min(count["different"], 1)
+
+
+def _pairs(arguments: argparse.Namespace) -> Iterator[Pair]:
+    pairs: Iterable[Pair]
+    if arguments.random:
+        pairs = product.drawn(arguments.random, arguments.seed)
+    else:
+        which = range(len(OPTIONS)) if arguments.all or arguments.only else range(arguments.diagonals)
+        pairs = product.diagonals(arguments.first + each for each in which)
+    return (pair for pair in pairs if arguments.only in pair.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
