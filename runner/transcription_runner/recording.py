@@ -57,9 +57,10 @@ class Recording:
         loudest = -math.inf
         kept = 0
         for start, end in clips:
-            measure = Loudest(self._mel)
+            first = max(0.0, start - _MARGIN)
+            measure = Loudest(self._mel, mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
-            for index, block in self._file.blocks(max(0.0, start - _MARGIN), stop):
+            for index, block in self._file.blocks(first, stop):
                 measure.add(block)
                 for listener in listeners:
                     listener.add(index, block)
