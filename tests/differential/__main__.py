@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections import Counter
@@ -28,18 +29,22 @@ def main() -> int:
     parser.add_argument("--diagonals", type=int, default=2, help="how many of the product's")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--all", action="store_true", help="the whole product")
+    parser.add_argument("--slice", action="store_true", help="what the unit suite runs")
     parser.add_argument("--only", default="", help='pairs with this in their name, as in "silence / words"')
     parser.add_argument("--random", type=int, metavar="N", help="N pairs of chance instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="the processor's, for either program")
-    parser.add_argument("--log", type=Path, help="a file to add a line of JSON to for every run")
+    parser.add_argument("--log", type=Path, help="a file with a line of JSON for every run: goes on after them")
     arguments = parser.parse_args()
     count = Counter[str]()
     for model in arguments.model or MODELS:
         engine = load_engine(weights.repository(model), device="cpu", threads=arguments.threads)
         torch.set_num_threads(arguments.threads)
         reference = Reference(model)
-        for pair in _pairs(arguments):
+        done = {(each.model, each.pair) for each in running.read(arguments.log)}
+        for pair in _pairs(arguments, model):
+            if (model, pair.name) in done:
+                continue
             outcome = running.run(engine, reference, pair)
             if outcome is None:
                 continue
@@ -54,9 +59,11 @@ def main() -> int:
     return min(count["different"], 1)
 
 
-def _pairs(arguments: argparse.Namespace) -> Iterator[Pair]:
+def _pairs(arguments: argparse.Namespace, model: str) -> Iterator[Pair]:
     pairs: Iterable[Pair]
-    if arguments.random:
+    if arguments.slice:
+        pairs = itertools.starmap(product.pair, product.SLICE[model])
+    elif arguments.random:
         pairs = product.drawn(arguments.random, arguments.seed)
     else:
         which = range(len(OPTIONS)) if arguments.all or arguments.only else range(arguments.diagonals)

@@ -31,4 +31,4 @@ def clips_alone(heard: NDArray[np.float32], clips: str | list[float]) -> NDArray
         first = round(max(0.0, start - _MARGIN) * SAMPLE_RATE)
         last = len(heard) if end is None else round((end + _MARGIN) * SAMPLE_RATE)
         kept[first:last] = heard[first:last]
-    return kept
+    return kept[:last]

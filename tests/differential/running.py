@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,13 @@ class Outcome:
     """Seconds that ours needed."""
     found: list[str] = field(default_factory=list)
     evidence: dict[str, int] = field(default_factory=dict)
+
+
+def read(log: Path | None) -> list[Outcome]:
+    """The outcomes in a log; none if there is no log."""
+    if log is None or not log.exists():
+        return []
+    return [Outcome(**json.loads(line)) for line in log.read_text("utf-8").splitlines()]
 
 
 def options_of(asked: dict[str, Any]) -> TranscribeOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.materials import recordings
-from tests.unit.runner.differential import differences
+from tests.differential.comparing import differences
 from transcription_runner import errors
 from transcription_runner.decoding import Session
 from transcription_runner.options import TranscribeOptions
