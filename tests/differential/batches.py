@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tests.differential import drawing
@@ -11,7 +10,7 @@ from tests.differential.comparing import differences
 from tests.differential.hearing import samples
 from tests.differential.options import OPTIONS
 from tests.differential.recordings import RECORDINGS
-from tests.differential.running import options_of
+from tests.differential.running import Outcome, options_of
 from transcription_runner.engine import Engine
 from transcription_runner.transcribe import transcribe_many
 
@@ -19,24 +18,20 @@ from transcription_runner.transcribe import transcribe_many
 FEW = ("dashwood", "one word", "cards", "babble", "very fast", "hiss")
 
 
-@dataclass(frozen=True)
-class Together:
-    """One file of a batch of `size` windows. found: where it differs from what it is alone. exact: in no bit."""
-
-    size: int
-    recorded: str
-    found: list[str]
-    exact: bool
-
-
 def compare(
-    engine: Engine, asking: str, sizes: Sequence[int], recorded: Sequence[str] = tuple(RECORDINGS)
-) -> Iterator[Together]:
-    """Transcribe recordings with so many windows in a batch, and each alone."""
+    engine: Engine, model: str, asking: str, sizes: Sequence[int], recorded: Sequence[str] = tuple(RECORDINGS)
+) -> Iterator[Outcome]:
+    """Transcribe recordings with so many windows in a batch, and each alone.
+
+    An outcome's evidence says whether all numbers are equal to the last bit too (`exact`).
+    """
     alone = {name: _said(engine, asking, 1, [name])[name] for name in recorded}
     for size in sizes:
         for name, said in _said(engine, asking, size, recorded).items():
-            yield Together(size, name, differences(said, alone[name]).found, said == alone[name])
+            found = differences(said, alone[name]).found
+            verdict = "different" if found else "equal"
+            exact = {"exact": int(said == alone[name])}
+            yield Outcome(model, f"{name} / {asking}", verdict, found=found, evidence=exact, together=size)
 
 
 def _said(engine: Engine, asking: str, size: int, recorded: Sequence[str]) -> dict[str, Any]:

@@ -34,9 +34,7 @@ def here(draws: Draws) -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         patches.enter_context(mock.patch.object(ours, "_noise", lambda seed, group: table[:group]))
         if draws is Draws.OFF:
-            patches.enter_context(
-                mock.patch.object(ours, "_sample", lambda logits, temperature, noise, greedy: greedy)
-            )
+            patches.enter_context(mock.patch.object(ours, "_sample", lambda logits, temperature, noise, greedy: greedy))
         yield
 
 

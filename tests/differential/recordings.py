@@ -45,7 +45,6 @@ def _talk(language: str, seconds: float, seed: int, **how: object) -> tuple[Piec
     return conversation(language, seconds / 60, seed=seed, **how).pieces
 
 
-
 _STORY = tuple(Say(f"{_AUSTEN}{number}") for number in ("0870", "0880", "0890", "0920", "0930"))
 
 RECORDINGS: dict[str, Recording] = {

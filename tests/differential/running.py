@@ -31,6 +31,8 @@ class Outcome:
     """Seconds that ours needed."""
     found: list[str] = field(default_factory=list)
     evidence: dict[str, int] = field(default_factory=dict)
+    together: int = 0
+    """Windows at once, where the comparison is with the same file alone and not with openai-whisper."""
 
 
 def read(log: Path | None) -> list[Outcome]:

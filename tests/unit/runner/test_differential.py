@@ -38,7 +38,7 @@ def test_all_diagonals_are_the_whole_product():
 
 
 def test_files_in_one_batch_say_what_they_say_alone(tiny_en):
-    outcomes = list(batches.compare(tiny_en, "greedy", (2, 3, 8), batches.FEW))
+    outcomes = list(batches.compare(tiny_en, "tiny.en", "greedy", (2, 3, 8), batches.FEW))
     assert len(outcomes) == 3 * len(batches.FEW)
     assert [outcome for outcome in outcomes if outcome.found] == []
 
