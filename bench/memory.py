@@ -20,9 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
-from tests.materials import recordings, weights
+from tests.materials import containers, recordings, weights
 from tests.materials.plans import Pause, Plan, Say, sentences
 
 LIMIT_MB = 300
@@ -48,27 +46,6 @@ def ten_minutes() -> Path:
         pieces += [Say(clip.name), Pause(_MINUTES * 60 / _SENTENCES - clip.seconds)]
         left -= _MINUTES * 60 / _SENTENCES
     return recordings.made("sparse.mka", Plan((*pieces, Pause(left))), rate=48000, codec="libopus")
-
-
-def repeated(source: Path, times: int, target: Path) -> Path:
-    """The same sound `times` over: its packets, each with a later time."""
-    with av.open(str(target), "w") as out:
-        stream = None
-        end = 0
-        for _ in range(times):
-            with av.open(str(source)) as container:
-                sound = container.streams.audio[0]
-                stream = stream or out.add_stream_from_template(sound)
-                shift = None
-                for packet in container.demux(sound):
-                    if packet.pts is None:
-                        continue
-                    shift = end - packet.pts if shift is None else shift
-                    packet.pts = packet.dts = packet.pts + shift
-                    end = packet.pts + packet.duration
-                    packet.stream = stream
-                    out.mux(packet)
-    return target
 
 
 def peak(what: str, *words: object) -> Peak:
@@ -104,12 +81,13 @@ def main() -> int:
             little = peak(f"{mode}, {_MINUTES} min", short, "--mode", mode)
             rows.append((little, 0.0))
             for hours in asked.hours:
-                long = repeated(short, round(hours * 60 / _MINUTES), Path(folder) / "long.mka")
+                long = containers.repeat(short, round(hours * 60 / _MINUTES), Path(folder) / "long.mka")
                 much = peak(f"{mode}, {hours:g} h", long, "--mode", mode)
                 rows.append((much, much.megabytes - little.megabytes))
                 worst = max(worst, much.megabytes - little.megabytes)
             if asked.together:
-                files = [repeated(short, 3, Path(folder) / f"{number}.mka") for number in range(asked.together)]
+                names = [Path(folder) / f"{number}.mka" for number in range(asked.together)]
+                files = [containers.repeat(short, 3, name) for name in names]
                 clips = ("--clip_timestamps", "0,1740")
                 alone = peak(f"{mode}, 1 file of 29 min", files[0], *clips, "--mode", mode)
                 rows.append((alone, 0.0))
