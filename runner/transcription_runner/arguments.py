@@ -19,6 +19,7 @@ from transcription_runner.writers import FORMATS, Layout
 
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("transformers", "openai-whisper")
+MOST_THREADS = 256
 
 OURS = frozenset(
     {
@@ -252,7 +253,7 @@ def roots(model_dir: str | None, environ: Mapping[str, str] = os.environ) -> lis
 def adapter_name(text: str) -> ModelName:
     """The adapter of that name: a folder where there is one, else a repository. Raises Usage."""
     folder = Path(text).expanduser()
-    if folder.is_dir() or text.startswith(("/", "./", "../", "~")):
+    if (text and folder.is_dir()) or text.startswith(("/", "./", "../", "~")):
         return ModelName(path=folder)
     if "/" not in text:
         raise Usage(f"--adapter {text!r} is no folder.", hint="Give a folder, or a repository (OWNER/REPO[@REVISION]).")
@@ -260,8 +261,15 @@ def adapter_name(text: str) -> ModelName:
 
 
 def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
-    """The ladder of temperatures up to 1.0; with the same rounding as openai-whisper's, which numpy makes."""
-    if not increment or increment < 0 or not math.isfinite(increment) or first > 1.0:
+    """The ladder of temperatures up to 1.0; with the same rounding as openai-whisper's, which numpy makes.
+
+    Raises Usage.
+    """
+    if increment is not None and not (math.isfinite(increment) and increment >= 0):
+        raise Usage(
+            f"--temperature_increment_on_fallback must be 0 or more, not {increment}.", hint="None: no fallback."
+        )
+    if not increment or not first <= 1.0:  # what is no number is refused with the other options
         return (first,)
     step = (first + increment) - first
     count = math.ceil((1.0 + 1e-6 - first) / increment)
@@ -283,8 +291,11 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
         for name in ("highlight_words", "max_line_count", "max_line_width", "max_words_per_line"):
             if getattr(arguments, name):
                 raise Usage(f"--{name} needs --word_timestamps True.")
-    if arguments.threads is not None and arguments.threads < 0:
-        raise Usage(f"--threads {arguments.threads} is below 0.")
+    for name in ("max_line_count", "max_line_width", "max_words_per_line"):
+        if (getattr(arguments, name) or 0) < 0:
+            raise Usage(f"--{name} {getattr(arguments, name)} is below 0.")
+    if not 0 <= (arguments.threads or 0) <= MOST_THREADS:
+        raise Usage(f"--threads must lie between 0 and {MOST_THREADS}, not {arguments.threads}.")
     chosen = formats(arguments.output_format) if isinstance(arguments.output_format, str) else arguments.output_format
     model = parse_model(arguments.model)
     return Settings(

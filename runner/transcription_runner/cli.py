@@ -17,6 +17,7 @@ from transcription_runner import arguments, cache, certificates, container_job, 
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
 from transcription_runner.job import Job, internal
 from transcription_runner.names import folder_name, parse_model
+from transcription_runner.outputs import check_apart, stem
 from transcription_runner.prepare import prepare_folder
 from transcription_runner.printer import Printer
 from transcription_runner.progress import stand_aside
@@ -89,6 +90,10 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
     warnings: list[str] = []
     settings = arguments.settings(parsed, warn=warnings)
     files = arguments.files(parsed.audio, parsed.output_name)
+    check_apart(
+        [file.source.path for file in files if file.source.is_local],
+        [settings.output_dir / f"{stem(file.name)}.{name}" for file in files for name in settings.formats],
+    )
     for warning in warnings:
         _log.warning("%s", warning)
     certificates.install()

@@ -209,7 +209,7 @@ class Job:
         if durable is not None:
             _log.info("%s was written by an earlier attempt: delivering that", durable.path)
         else:
-            check_writable(settings.output_dir)
+            check_writable(settings.output_dir, settings.output)
             result, facts, timings = self._transcribe(file.source)
             durable = self.written(copy, result, facts, fingerprint)
         return self.finish(copy, durable, timings, started)
@@ -355,7 +355,7 @@ class Job:
         }
         if settings.adapter is not None:
             described["adapter"] = settings.adapter.shown
-        if source.text != "-" and not source.is_url:
+        if source.is_local:
             status = source.path.stat()
             described["file"] = [status.st_size, status.st_mtime_ns]
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
@@ -394,7 +394,7 @@ class Watch:
 
 def check_source(source: Source) -> None:
     """See that a local source is there. Raises RunnerError."""
-    if source.text != "-" and not source.is_url:
+    if source.is_local:
         check_local(source.path)
 
 
