@@ -154,7 +154,7 @@ def test_a_file_that_breaks_off_in_a_packet(hear, tmp_path):
 
 @pytest.mark.parametrize("clips", ["100", "7.2,9", "7.05", "0,0.001", "0.5,1,3600,7200"])
 def test_odd_clips(hear, clips):
-    """Beyond the end of 7.1 s, at the end, of next to no length. (Random weights may write times of the whole window.)"""
+    """Beyond the end of 7.1 s, at the end, of next to no length."""
     done, found = hear(recordings.dashwood(), "--clip_timestamps", clips)
     assert done.code == 0, done.err
     assert all(segment["start"] <= segment["end"] for segment in found["segments"])
