@@ -80,9 +80,10 @@ class Recording:
         """Hear the clips (in seconds, in order) once. Raises errors.BadAudio."""
         loudest = -math.inf
         for start, end in clips:
-            measure = Loudest(self._mel)
+            first = max(0.0, start - _MARGIN)
+            measure = Loudest(self._mel, mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
-            for index, block in self._file.blocks(max(0.0, start - _MARGIN), stop):
+            for index, block in self._file.blocks(first, stop):
                 measure.add(block)
                 for listener in listeners:
                     listener.add(index, block)
