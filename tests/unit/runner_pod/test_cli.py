@@ -167,7 +167,7 @@ def test_every_option_arrives(run, audio, out, listener):
         (["a.mp3", "b.mp3", "--output_name", "x"], "several"),
         (["a.mp3", "--output_name", "../x"], "no file name"),
         (["-", "-"], "once"),
-        (["a.mp3", "--threads", "-1"], "below 0"),
+        (["a.mp3", "--threads", "-1"], "--threads must lie between 0 and"),
         (["a.mp3", "--clip_timestamps", "5,1"], "clip"),
         (["a.mp3", "--temperature_increment_on_fallback", "1e-9"], "too small"),
         (["a.mp3", "--vad_threshold", "2"], "vad_threshold"),
