@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 # transformers is imported when a model is loaded, and its classes are not annotated.
 _Config: TypeAlias = Any
 _Model: TypeAlias = Any
+
+# The end of text in the vocabulary of the models that know English only; the others count from one more.
+_ENGLISH_END = 50256
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -58,6 +62,15 @@ class Engine:
         """Tokens of earlier text that a window can take: 223."""
         most: int = self.network.config.max_target_positions
         return most // 2 - 1
+
+    def suppressed(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        """Tokens never to be sampled, sorted: those wanted, and what is neither text nor a time of the window.
+
+        Tokens that a fine-tuned model added lie behind the times, and would be taken for times after the window's end.
+        """
+        size: int = self.network.config.vocab_size
+        known = (token for token in self.tokenizer.suppressed(wanted) if token < size)
+        return (*known, *range(self.tokenizer.timestamp_begin + 1501, size))
 
     def encode(self, mel: Tensor) -> Tensor:
         """mel: (n, bands, 3000). Returns the encoder's output, (n, 1500, d)."""
@@ -112,8 +125,8 @@ def load_engine(
     config = _config(path)
     with memory_errors():
         network = Network(_model(path, config, dtype, where, adapter), dtype, where)
-    multilingual = config.vocab_size >= 51865
-    tokenizer = Tokenizer.load(path, multilingual=multilingual)
+    # Not by the vocabulary's size, as openai-whisper does: a fine-tuned model may have added to it.
+    tokenizer = Tokenizer.load(path, multilingual=config.eos_token_id != _ENGLISH_END)
     return Engine(network, tokenizer, _alignment_heads(path, config))
 
 
@@ -209,18 +222,22 @@ def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device
     with torch.device("meta"):
         model = WhisperForConditionalGeneration(config)
     weights = _weights(path, device)
-    weights.setdefault("proj_out.weight", weights.get("model.decoder.embed_tokens.weight", torch.empty(0)))
+    # The embedding is the projection too, save where a model was taught apart and says so.
+    embedding, projection = "model.decoder.embed_tokens.weight", "proj_out.weight"
+    tied = config.tie_word_embeddings or projection not in weights
+    if tied:
+        weights[projection] = weights.get(embedding, torch.empty(0))
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights]
     wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
     if missing or wrong:
         what = f"lack {missing[0]}" if missing else f"have {wrong[0]} in the wrong shape"
         raise errors.CorruptModelCache(f"the weights in {path} {what} ({len(missing) + len(wrong)} such tensors)")
-    # The embedding is tied to the projection: one tensor for both, also after a change of precision. An adapter is
-    # merged in full precision: half of it would round small changes away.
+    # An adapter is merged in full precision: half of it would round small changes away.
     whole = dtype if adapter is None else torch.float32
-    state = {name: weights[name].to(whole) for name in wanted if name != "proj_out.weight"}
-    state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"]
+    state = {name: weights[name].to(whole) for name in wanted}
+    if tied:  # one tensor for both, also after a change of precision
+        state[projection] = state[embedding]
     model.load_state_dict(state, assign=True)
     model.train(False)
     model.requires_grad_(False)
@@ -237,17 +254,28 @@ def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
         if (path / "model.safetensors").exists():
             return load_file(path / "model.safetensors", device=str(device))
         if (path / "model.safetensors.index.json").exists():
-            names = sorted(set(_json(path / "model.safetensors.index.json")["weight_map"].values()))
-            parts = [load_file(path / name, device=str(device)) for name in names]
+            parts = [load_file(file, device=str(device)) for file in _shards(path / "model.safetensors.index.json")]
             return {name: tensor for part in parts for name, tensor in part.items()}
         if (path / "pytorch_model.bin").exists():
-            held: dict[str, Tensor] = torch.load(path / "pytorch_model.bin", map_location=device, weights_only=True)
-            return held
+            return _unpickled(path / "pytorch_model.bin", device)
+        if (path / "pytorch_model.bin.index.json").exists():
+            parts = [_unpickled(file, device) for file in _shards(path / "pytorch_model.bin.index.json")]
+            return {name: tensor for part in parts for name, tensor in part.items()}
     except PermissionError as error:
         raise errors.PermissionDenied(f"{path}: this user may not read the weights") from error
-    except (SafetensorError, OSError, KeyError, EOFError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise errors.CorruptModelCache(f"the weights in {path} cannot be read: {error}") from error
     raise errors.CorruptModelCache(f"{path} holds no weights (model.safetensors)")
+
+
+def _shards(index: Path) -> list[Path]:
+    return [index.with_name(name) for name in sorted(set(_json(index)["weight_map"].values()))]
+
+
+def _unpickled(file: Path, device: torch.device) -> dict[str, Tensor]:
+    """Tensors alone: a program in the file is refused."""
+    held: dict[str, Tensor] = torch.load(file, map_location=device, weights_only=True)
+    return held
 
 
 def _alignment_heads(path: Path, config: _Config) -> list[tuple[int, int]]:
