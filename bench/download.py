@@ -2,9 +2,9 @@
 
     python -m bench.download [--gigabytes 3] [--rounds 3] [--folder /tmp]
 
-The Hub is on loopback, in a process of its own, and hands files to the kernel (sendfile). Each round has curl alone, curl
-and a flush of its file to the disk, which a download needs to be durable, and `models download` (sha256, flush and
-rename included), each on a volume that was synced before. Prints a table for bench/results/download.md.
+The Hub is on loopback, in a process of its own, and hands files to the kernel (sendfile). Each round has curl alone,
+curl and a flush of its file to the disk, which a download needs to be durable, and `models download` (sha256, flush
+and rename included), each on a volume that was synced before. Prints a table for bench/results/download.md.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def serve(folder: Path, answer: dict[str, Any], port: multiprocessing.Queue[int]
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             path = urlsplit(self.path).path
             if path.startswith("/api/"):
                 body = json.dumps(answer).encode()
@@ -146,7 +146,9 @@ def main() -> None:
         finally:
             server.terminate()
             server.join()
-    print(f"{asked.gigabytes:g} GB, {asked.rounds} rounds, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
+    print(
+        f"{asked.gigabytes:g} GB, {asked.rounds} rounds, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n"
+    )
     print("| way | seconds, each round | median | MB/s | most memory, MB |\n|---|---|---|---|---|")
     medians = {}
     for way, results in found.items():

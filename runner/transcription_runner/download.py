@@ -19,7 +19,7 @@ from typing import Any
 
 from transcription_runner.backoff import Patience
 from transcription_runner.cache import check, offline, resolve
-from transcription_runner.errors import CorruptModelCache, OutputFailed, Reason, SourceUnreachable, Usage
+from transcription_runner.errors import CorruptModelCache, ModelMissing, OutputFailed, Reason, SourceUnreachable, Usage
 from transcription_runner.filesystem import (
     explain,
     free_bytes,
@@ -32,7 +32,7 @@ from transcription_runner.hub_origin import HubOrigin
 from transcription_runner.locks import only_one
 from transcription_runner.manifest import FileRecord, Manifest, Snapshot
 from transcription_runner.model_report import ModelReporter
-from transcription_runner.names import folder_name
+from transcription_runner.names import folder_name, from_url
 from transcription_runner.origin import Listing, Origin, RemoteFile
 from transcription_runner.progress import human_bytes
 from transcription_runner.selection import CONFIG, check_whisper, choose
@@ -84,6 +84,11 @@ def download_model(
     if not refresh and (found := _present(repo, revision, folder)):
         _log.info("%s@%s is here already: commit %s, %s", repo, revision, found.commit[:12], human_bytes(found.bytes))
         return found
+    if url is None and from_url(repo):
+        raise ModelMissing(
+            f"{repo} is not in {root}, and it comes from an object store, not from a Hub.",
+            hint=f"`transcription-runner models download URL --name {repo} --model_dir {root}` brings it.",
+        )
     if offline():
         raise Usage(
             f"{repo} is not in {root}, and HF_HUB_OFFLINE forbids to download it.", hint="Unset HF_HUB_OFFLINE."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transcription_runner.errors import CorruptModelCache
 from transcription_runner.filesystem import explain, write_durably
-from transcription_runner.names import repository
+from transcription_runner.names import from_url, repository
 
 MANIFEST = "manifest.json"
 VERSION = 1
@@ -97,7 +97,9 @@ def repair_hint(folder: str) -> str:
     """What to do about a model whose folder (`models--…`) holds something wrong."""
     if not folder.startswith("models--"):
         return "Copy the model again."
+    repo = repository(folder)
+    words = f"URL --name {repo}" if from_url(repo) else repo
     return (
-        f"In a cluster the operator repairs it; by hand: `transcription-runner models download {repository(folder)}`, "
+        f"In a cluster the operator repairs it; by hand: `transcription-runner models download {words}`, "
         f"or remove the folder {folder} and start again."
     )

@@ -81,6 +81,11 @@ def repository(folder: str) -> str:
     return folder.removeprefix("models--").replace("--", "/", 1)
 
 
+def from_url(repo: str) -> bool:
+    """Whether a repository in a cache came from an object store, so that no Hub has it."""
+    return repo.startswith(f"{OWN_OWNER}/")
+
+
 def url_repository(name: str) -> str:
     """The repository that a model from an object store is cached as. Raises Usage for a name that cannot be one."""
     repo = name if "/" in name else f"{OWN_OWNER}/{name}"

@@ -179,3 +179,6 @@ def test_a_url_needs_a_name(served, tmp_path):
     assert done.code == 64
     assert "--name" in done.err
     assert command("models", "download", "s3://models/mine", "--name", "a/b", "--model_dir", tmp_path).code == 64
+    done = command("models", "download", REPO, "--model_dir", tmp_path)
+    assert done.code == 66
+    assert f"URL --name {REPO}" in done.err
