@@ -201,7 +201,8 @@ def _check_folder(folder: Path, shown: str) -> None:
         _check_shards(folder, shown)
     except PermissionError as error:
         raise explain(error, folder, "reading") from error
-    if not (folder / "config.json").exists() or not weights:
+    whole = (folder / "config.json").exists() or (folder / "adapter_config.json").exists()
+    if not whole or not weights:
         what = "config.json" if weights else "weights"
         raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=repair_hint(shown))
 

@@ -13,9 +13,10 @@ from typing import Any, TextIO
 
 from transcription_runner import arguments, certificates, container_job, models_cli, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
-from transcription_runner.job import Job, internal, print_segments
-from transcription_runner.languages import LANGUAGES
+from transcription_runner.job import Job, internal
+from transcription_runner.outputs import check_apart, stem
 from transcription_runner.prepare import prepare_folder
+from transcription_runner.printer import Printer
 from transcription_runner.progress import stand_aside
 from transcription_runner.redact import scrub
 from transcription_runner.report import Reporter
@@ -82,16 +83,21 @@ def _dispatch(words: list[str]) -> tuple[int, bool]:
 
 
 def _transcribe(words: list[str]) -> tuple[int, bool]:
-    parsed = arguments.transcription_parser().parse_args(words)
+    parsed = arguments.parse(words)
     warnings: list[str] = []
     settings = arguments.settings(parsed, warn=warnings)
     files = arguments.files(parsed.audio, parsed.output_name)
+    check_apart(
+        [file.source.path for file in files if file.source.is_local],
+        [settings.output_dir / f"{stem(file.name)}.{name}" for file in files for name in settings.formats],
+    )
     for warning in warnings:
         _log.warning("%s", warning)
     certificates.install()
     reporter = Reporter.from_environment()
-    job = Job(settings, reporter=reporter)
-    verbose = parsed.verbose if parsed.verbose is not None else not job.in_pod
+    verbose = parsed.verbose if parsed.verbose is not None else "TRANSCRIPTION_JOB" not in os.environ
+    printer = Printer(detected=parsed.language is None) if verbose else None
+    job = Job(settings, reporter=reporter, printer=printer)
     failed: dict[str, RunnerError] = {}
     receipts: dict[str, dict[str, Any]] = {}
     try:
@@ -105,9 +111,6 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
                     _log.error("%s is skipped", file.source.shown)
                     continue
                 receipts[file.name] = outcome
-                if verbose:
-                    with contextlib.suppress(BrokenPipeError):  # whoever reads has had enough
-                        _print(job, parsed.language is None)
     finally:
         if reporter is not None:
             reporter.stop()
@@ -132,17 +135,6 @@ def _container_job(words: list[str]) -> tuple[int, bool]:
 def _concerns_all(error: RunnerError) -> bool:
     """Whether the next file would meet it as well."""
     return isinstance(error, (ModelMissing, CorruptModelCache, Usage))
-
-
-def _print(job: Job, detected: bool) -> None:
-    result = job.last_result
-    if result is None:
-        return
-    stand_aside()
-    language = str(result.get("language"))
-    if detected:
-        print(f"Detected language: {LANGUAGES.get(language, language).title()}")
-    print_segments(result)
 
 
 def _fail(error: RunnerError) -> int:

@@ -35,7 +35,7 @@ from transcription_runner.model_report import ModelReporter
 from transcription_runner.names import folder_name, from_url
 from transcription_runner.origin import Listing, Origin, RemoteFile
 from transcription_runner.progress import human_bytes
-from transcription_runner.selection import CONFIG, check_whisper, choose
+from transcription_runner.selection import CONFIGS, check_whisper, choose
 from transcription_runner.store_origin import StoreOrigin
 from transcription_runner.tally import Tally, Transfer
 
@@ -152,7 +152,7 @@ class _Session:
         self.tally.begin(total)
         for file in files:
             self._bring(file)
-            if file.name == CONFIG:
+            if file.name in CONFIGS:
                 check_whisper(self._here(file), self.origin.shown)
         self.tally.say("putting the files into the cache")
         commit = self._install(listing, files)

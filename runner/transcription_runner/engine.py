@@ -92,13 +92,16 @@ def load_engine(
     device: Literal["auto", "cuda", "cpu"] = "auto",
     compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     threads: int | None = None,
+    adapter: Path | None = None,
 ) -> Engine:
     """Load the model in a folder as the Hub lays it out. Nothing is fetched.
 
     device: `auto` takes CUDA where there is one; `cuda` without any falls back to the CPU with a warning.
     compute_type: `auto` is float16 on CUDA and float32 on the CPU.
     threads: processor threads; None for all that this process may use.
-    Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory.
+    adapter: the folder of a PEFT adapter to merge into the weights.
+    Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory, and errors.Usage for an adapter that does
+    not fit.
     """
     where = _device(device)
     dtype = _DTYPES[compute_type] if compute_type != "auto" else _best_dtype(where)
@@ -108,7 +111,7 @@ def load_engine(
         raise errors.ModelMissing(f"{path}: there is no model here")
     config = _config(path)
     with memory_errors():
-        network = Network(_model(path, config, dtype, where), dtype, where)
+        network = Network(_model(path, config, dtype, where, adapter), dtype, where)
     multilingual = config.vocab_size >= 51865
     tokenizer = Tokenizer.load(path, multilingual=multilingual)
     return Engine(network, tokenizer, _alignment_heads(path, config))
@@ -168,6 +171,11 @@ def _best_dtype(device: torch.device) -> torch.dtype:
 def _config(path: Path) -> _Config:
     from transformers.models.whisper.configuration_whisper import WhisperConfig
 
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise errors.Usage(
+            f"{path}: an adapter, and not a whole model.",
+            hint="Give --model the model that it was made for, and this to --adapter.",
+        )
     values = _json(path / "config.json")
     if values.get("model_type") != "whisper":
         raise errors.Usage(
@@ -194,7 +202,7 @@ def _json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device) -> _Model:
+def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device, adapter: Path | None) -> _Model:
     from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
     config._attn_implementation = "sdpa"
@@ -208,12 +216,19 @@ def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device
     if missing or wrong:
         what = f"lack {missing[0]}" if missing else f"have {wrong[0]} in the wrong shape"
         raise errors.CorruptModelCache(f"the weights in {path} {what} ({len(missing) + len(wrong)} such tensors)")
-    # The embedding is tied to the projection: one tensor for both, also after a change of precision.
-    state = {name: weights[name].to(dtype) for name in wanted if name != "proj_out.weight"}
+    # The embedding is tied to the projection: one tensor for both, also after a change of precision. An adapter is
+    # merged in full precision: half of it would round small changes away.
+    whole = dtype if adapter is None else torch.float32
+    state = {name: weights[name].to(whole) for name in wanted if name != "proj_out.weight"}
     state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"]
     model.load_state_dict(state, assign=True)
     model.train(False)
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    if adapter is not None:
+        from transcription_runner.adapter import merged
+
+        model = merged(model, adapter).to(dtype)
+    return model
 
 
 def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:

@@ -144,7 +144,7 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise explain(error, path, "writing") from error
+        raise explain(error, path, f"writing {len(data)} bytes to") from error
 
 
 def make_folder(path: Path) -> None:

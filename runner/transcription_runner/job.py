@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,13 +21,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from transcription_runner import cache
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
 from transcription_runner.filesystem import free_bytes
+from transcription_runner.names import ModelName
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
+from transcription_runner.printer import Printer
 from transcription_runner.progress import Bar, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
 from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
 from transcription_runner.settings import File, Settings, runner_version
 from transcription_runner.sources import Source, check_local, fetched
-from transcription_runner.writers import render, timestamp
+from transcription_runner.writers import render
 
 if TYPE_CHECKING:
     from transcription_runner.transcribe import Outcome, Progress
@@ -54,6 +55,7 @@ class Loader:
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._found: cache.CachedModel | None = None
+        self._adapter: cache.CachedModel | None = None
         self.seconds = 0.0
 
     @property
@@ -71,11 +73,24 @@ class Loader:
         if self._thread is not None:
             return
         settings = self._settings
-        self._found = cache.find(settings.model, list(settings.roots))
-        if self._found is None and cache.offline():
-            raise cache.missing(settings.model, list(settings.roots))
+        self._found = self._look(settings.model)
+        if settings.adapter is not None:
+            folder = settings.adapter.path
+            self._adapter = (
+                cache.CachedModel(path=folder, shown=str(folder))
+                if folder is not None
+                else self._look(settings.adapter)
+            )
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
+
+    def _look(self, model: ModelName) -> cache.CachedModel | None:
+        """What is in the cache; None for what has to be downloaded. Raises ModelMissing where it may not be."""
+        roots = list(self._settings.roots)
+        found = cache.find(model, roots)
+        if found is None and cache.offline():
+            raise cache.missing(model, roots)
+        return found
 
     def wait(self) -> Loaded:
         """The engine, and the functions that transcribe with it. Raises whatever went wrong while loading."""
@@ -99,19 +114,12 @@ class Loader:
     def _load(self) -> Loaded:
         settings = self._settings
         if self._found is None:
-            from transcription_runner.download import download_model
-
-            brought = download_model(cast(str, settings.model.repo), settings.model.revision, settings.roots[0])
-            self._found = cache.CachedModel(
-                path=brought.path,
-                shown=settings.model.shown,
-                repo=brought.repo,
-                revision=brought.revision,
-                commit=brought.commit,
-            )
+            self._found = _downloaded(settings.model, settings.roots[0])
+        if self._adapter is None and settings.adapter is not None:
+            self._adapter = _downloaded(settings.adapter, settings.roots[0])
         _log.info("loading %s from %s", self._found.shown, self._found.path)
         try:
-            loaded = _engine(settings, self._found.path)
+            loaded = _engine(settings, self._found.path, self._adapter.path if self._adapter else None)
         except Exception as error:
             if is_out_of_memory(error) or isinstance(error, Usage):
                 raise
@@ -120,11 +128,21 @@ class Loader:
         return loaded
 
 
-def _engine(settings: Settings, path: Path) -> Loaded:
+def _downloaded(model: ModelName, root: Path) -> cache.CachedModel:
+    from transcription_runner.download import download_model
+
+    brought = download_model(cast(str, model.repo), model.revision, root)
+    return cache.CachedModel(
+        path=brought.path, shown=model.shown, repo=brought.repo, revision=brought.revision, commit=brought.commit
+    )
+
+
+def _engine(settings: Settings, path: Path, adapter: Path | None) -> Loaded:
     how: dict[str, Any] = {
         "device": settings.device,
         "compute_type": settings.compute_type,
         "threads": settings.threads,
+        "adapter": adapter,
     }
     if settings.engine == "openai-whisper":
         try:
@@ -150,11 +168,17 @@ class Job:
     """All files of one call, with one model."""
 
     def __init__(
-        self, settings: Settings, *, reporter: Reporter | None = None, environ: Mapping[str, str] = os.environ
+        self,
+        settings: Settings,
+        *,
+        reporter: Reporter | None = None,
+        printer: Printer | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Prepare to run files with these settings, reporting to `reporter`."""
+        """Prepare to run files with these settings, reporting to `reporter`; `printer` shows segments as they come."""
         self.settings = settings
         self._reporter = reporter
+        self._printer = printer
         self._environ = environ
         self.loader = Loader(settings)
         self.last_result: Mapping[str, Any] | None = None
@@ -191,7 +215,7 @@ class Job:
         if durable is not None:
             _log.info("%s was written by an earlier attempt: delivering that", durable.path)
         else:
-            check_writable(settings.output_dir)
+            check_writable(settings.output_dir, settings.output)
             result, facts, timings = self._transcribe(file.source)
             durable = self.written(copy, result, facts, fingerprint)
         return self.finish(copy, durable, timings, started)
@@ -230,7 +254,7 @@ class Job:
         engine, transcribe, _ = self.loader.wait()
         timings["load"] = self.loader.seconds
         begun = time.monotonic()
-        watch = Watch(source.shown, self._reporter)
+        watch = Watch(source.shown, self._reporter, self._printer)
         try:
             result = transcribe(engine, audio, self.settings.options, on_progress=watch)
         except RunnerError as error:
@@ -274,6 +298,8 @@ class Job:
         """Everything after the durable JSON: other formats, the user's output, the resource's status, the receipt."""
         settings = self.settings
         self.last_result = durable.result
+        if self._printer is not None:
+            self._printer.whole(durable.result)
         others = [name for name in settings.formats if name != "json"]
         copy.write_formats(durable.result, others, settings.layout)
         url = None
@@ -340,7 +366,9 @@ class Job:
             "engine": settings.engine,
             "options": dataclasses.asdict(settings.options),
         }
-        if source.text != "-" and not source.is_url:
+        if settings.adapter is not None:
+            described["adapter"] = settings.adapter.shown
+        if source.is_local:
             status = source.path.stat()
             described["file"] = [status.st_size, status.st_mtime_ns]
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
@@ -353,10 +381,11 @@ class Job:
 class Watch:
     """Takes the transcription's progress and shows it: on the terminal, in the log, in the resource."""
 
-    def __init__(self, shown: str, reporter: Reporter | None) -> None:
+    def __init__(self, shown: str, reporter: Reporter | None, printer: Printer | None = None) -> None:
         """Watch the source called `shown`."""
         self._shown = shown
         self._reporter = reporter
+        self._printer = printer
         self._bar = Bar(terminal=None if reporter is None else False)
         self.duration = 0.0
 
@@ -364,6 +393,8 @@ class Watch:
         """Called by the transcription with seconds of audio done and in all, and the speed (times real time)."""
         processed, total, speed = progress.processed_seconds, progress.total_seconds, progress.speed
         self.duration = max(self.duration, total or processed or 0.0)
+        if self._printer is not None:
+            self._printer.so_far(progress.language, progress.segments)
         text = how_far(processed, total, speed)
         self._bar.show(self._shown, processed, total or processed, text)
         if self._reporter is not None:
@@ -376,7 +407,7 @@ class Watch:
 
 def check_source(source: Source) -> None:
     """See that a local source is there. Raises RunnerError."""
-    if source.text != "-" and not source.is_url:
+    if source.is_local:
         check_local(source.path)
 
 
@@ -420,10 +451,3 @@ def internal(error: BaseException) -> Internal:
         f"{type(error).__name__}: {detail}".rstrip(": "),
         hint="This is a defect of the runner: its log has the traceback. Please report it.",
     )
-
-
-def print_segments(result: Mapping[str, Any]) -> None:
-    """On standard output, what openai-whisper prints of a transcript."""
-    for segment in result["segments"]:
-        print(f"[{timestamp(segment['start'])} --> {timestamp(segment['end'])}] {segment['text']}")
-    sys.stdout.flush()

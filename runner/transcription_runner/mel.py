@@ -57,10 +57,10 @@ class LogMel:
 class Loudest:
     """The largest log-mel value of a stream of samples with silence after its end."""
 
-    def __init__(self, mel: LogMel) -> None:
-        """Measure in `mel`'s bands."""
+    def __init__(self, mel: LogMel, *, mirrored: bool = True) -> None:
+        """Measure in `mel`'s bands. mirrored: the stream is a file's beginning; else silence lies before it."""
         self._mel = mel
-        self._rest: NDArray[np.float32] | None = None
+        self._rest: NDArray[np.float32] | None = None if mirrored else np.zeros(REACH, np.float32)
         self._power = _SILENCE
 
     def add(self, block: Samples) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from transcription_runner.errors import ModelMissing, Reason
 from transcription_runner.origin import RemoteFile
 
-CONFIG = "config.json"
+CONFIGS = {"config.json", "adapter_config.json"}
+"""What says of which kind a model is, or what a PEFT adapter is for."""
 
 _KEPT = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)|LICENSE[^/]*|README\.md|NOTICE[^/]*")
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
@@ -20,7 +21,7 @@ _UNSAFE = re.compile(r".*\.(bin|pt|pth|ckpt|h5|msgpack|onnx|pkl)")
 def choose(files: Sequence[RemoteFile], shown: str) -> list[RemoteFile]:
     """Configuration first, tokenizer, and the weights as safetensors, once; no programs.
 
-    Raises ModelMissing for a repository without safetensors, or without a config.json.
+    Raises ModelMissing for a repository without safetensors, or without a configuration.
     """
     names = {file.name for file in files}
     if "model.safetensors" in names:
@@ -29,7 +30,7 @@ def choose(files: Sequence[RemoteFile], shown: str) -> list[RemoteFile]:
         weights = {name for name in names if _SHARD.fullmatch(name)}
     if "adapter_model.safetensors" in names:
         weights.add("adapter_model.safetensors")
-    if CONFIG not in names:
+    if not names & CONFIGS:
         raise not_whisper(shown, "it has no config.json")
     if not weights:
         others = sorted(name for name in names if _UNSAFE.fullmatch(name))
@@ -42,18 +43,18 @@ def choose(files: Sequence[RemoteFile], shown: str) -> list[RemoteFile]:
         )
     return sorted(
         (file for file in files if file.name in weights or _KEPT.fullmatch(file.name)),
-        key=lambda file: (file.name != CONFIG, file.size, file.name),
+        key=lambda file: (file.name not in CONFIGS, file.size, file.name),
     )
 
 
 def check_whisper(config: Path, shown: str) -> None:
-    """See that a config.json is a Whisper model's. Raises ModelMissing."""
+    """See that a configuration is a Whisper model's, or an adapter's. Raises ModelMissing."""
     try:
         value = json.loads(config.read_bytes())
-        kind = value.get("model_type")
+        kind, adapter = value.get("model_type"), "peft_type" in value
     except (ValueError, AttributeError):
         raise not_whisper(shown, "its config.json holds no JSON object") from None
-    if kind != "whisper":
+    if kind != "whisper" and not adapter:
         raise not_whisper(shown, f"its config.json names the kind {kind!r}")
 
 

@@ -47,6 +47,11 @@ class Source:
         return "://" in self.text and not self.text.startswith(("file://", "local://"))
 
     @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self.text != STDIN and not self.is_url
+
+    @property
     def shown(self) -> str:
         """For messages and logs: no secrets."""
         return "standard input" if self.text == STDIN else redact(self.text) if "://" in self.text else self.text
@@ -92,7 +97,7 @@ def fetched(
     `on_progress` is told the bytes so far and in all. Raises SourceMissing, SourceUnreachable, PermissionDenied,
     OutputFailed, Usage.
     """
-    if source.text != STDIN and not source.is_url:
+    if source.is_local:
         check_local(source.path)
         yield source.path
         return

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache as remember
 from functools import lru_cache
@@ -140,7 +141,7 @@ def _prompts(group: Path) -> dict[str, str]:
 def _build(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         scratch = Path(name)
-        for package in _download(scratch):
+        for package in download(pins.SPEECH_PACKAGES, scratch):
             subprocess.run(["dpkg-deb", "-x", package, scratch / "root"], check=True)
         for group, (sounds, texts) in _KEPT.items():
             into = target / group
@@ -166,14 +167,14 @@ def fingerprint(group: Path) -> str:
     return total.hexdigest()
 
 
-def _download(into: Path) -> list[Path]:
-    """Fetch the packages from wherever this machine's apt gets its own."""
+def download(packages: Sequence[str], into: Path) -> list[Path]:
+    """Fetch Debian's packages from wherever this machine's apt gets its own; return the files."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise SpeechUnavailableError(
             "recordings come from Debian's packages, and this machine has no apt-get: run this on Debian or "
             f"Ubuntu (a container will do) and copy {cache.materials() / 'speech'} from there"
         )
-    command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *pins.SPEECH_PACKAGES]
+    command = ["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *packages]
     fetched = subprocess.run(command, cwd=into, capture_output=True, text=True)
     if fetched.returncode != 0 and os.geteuid() == 0:
         cache.say("materials: apt's lists are missing or old: apt-get update")

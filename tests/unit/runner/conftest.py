@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.materials import weights
+from tests.differential.reference import Reference
 from transcription_runner.engine import Engine, load_engine
 
 
@@ -27,10 +27,15 @@ def random_engine(tiny_random_whisper: Path) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def openai_base() -> Any:
-    return weights.openai_whisper("base")
+def reference_base() -> Reference:
+    return Reference("base")
 
 
 @pytest.fixture(scope="session")
-def openai_tiny_en() -> Any:
-    return weights.openai_whisper("tiny.en")
+def reference_tiny_en() -> Reference:
+    return Reference("tiny.en")
+
+
+@pytest.fixture(scope="session")
+def openai_tiny_en(reference_tiny_en: Reference) -> Any:
+    return reference_tiny_en.model

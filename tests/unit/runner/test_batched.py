@@ -151,6 +151,8 @@ def test_always_ends_with_segments_in_order_whatever_is_said(found, answers, wit
         assert any(isinstance(request, Decode) and request.cut == cut for request in asked)
     segments = machine.result()["segments"]
     assert [segment["id"] for segment in segments] == list(range(len(segments)))
+    for before, after in itertools.pairwise(segments):
+        assert before["end"] <= after["start"] + 1e-6, "no audio has text twice"
     for segment in segments:
         assert segment["start"] <= segment["end"]
         first, last = segment["start"] * 100, segment["end"] * 100

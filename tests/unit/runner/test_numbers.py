@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.differential.hearing import samples
 from tests.materials import recordings
-from tests.unit.runner.differential import samples
 from transcription_runner.alignment import warp
 from transcription_runner.audio import AudioFile
 from transcription_runner.mel import LogMel, mel_filters

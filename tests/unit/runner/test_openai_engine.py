@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tests.unit.runner import differential
+from tests.differential.comparing import differences
+from tests.differential.hearing import samples
 from transcription_runner import errors
 from transcription_runner.options import TranscribeOptions
 
@@ -25,9 +26,9 @@ def test_says_what_the_package_says_with_its_own_weights(engine, openai_tiny_en,
     options = TranscribeOptions(word_timestamps=True, **GREEDY)
     ours = roll_back.transcribe(engine, dashwood, options, on_progress=seen.append)
     theirs = openai_tiny_en.transcribe(
-        differential.samples(dashwood), fp16=False, verbose=None, word_timestamps=True, temperature=0.0
+        samples(dashwood), fp16=False, verbose=None, word_timestamps=True, temperature=0.0
     )
-    assert differential.differences(ours, theirs).found == []
+    assert differences(ours, theirs).found == []
     assert json.loads(json.dumps(ours)) == ours
     assert seen[-1].processed_seconds == pytest.approx(7.1, abs=0.1)
     assert engine.device == "cpu"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.differential.comparing import differences
 from tests.materials import recordings
-from tests.unit.runner.differential import differences
 from transcription_runner import errors
 from transcription_runner.decoding import Session
 from transcription_runner.options import TranscribeOptions

@@ -203,6 +203,37 @@ def test_never_goes_back_never_leaves_out_and_always_ends(frames, answers, data)
 
 @settings(max_examples=200, deadline=None)
 @given(
+    points=st.lists(st.integers(0, 120), min_size=1, max_size=5, unique=True).map(sorted),
+    frames=st.integers(1, 12_500),
+    answers=st.lists(results(), min_size=1, max_size=8),
+)
+def test_every_clip_is_heard_from_its_beginning_to_its_end(points, frames, answers):
+    it = machine(frames, clip_timestamps=[float(point) for point in points])
+    heard = [request.cut.pieces[0] for request in first_rungs(drive(it, forever(*answers)))]
+    ends = [*(point * 100 for point in points[1::2]), *([frames] if len(points) % 2 else [])]
+    clips = [(first * 100, min(last, frames)) for first, last in zip(points[::2], ends, strict=True)]
+    for first, last in (clip for clip in clips if clip[0] < clip[1]):
+        inside = [(start, end) for start, end in heard if first <= start < last]
+        assert inside[0][0] == first
+        for (start, end), following in zip(inside, [*(start for start, _ in inside[1:]), last], strict=True):
+            assert start < following <= end <= last
+        heard = heard[len(inside) :]
+    assert heard == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(frames=st.integers(3_000, 12_000), answers=st.lists(results(), min_size=1, max_size=8))
+def test_no_audio_has_text_twice(frames, answers):
+    it = machine(frames)
+    starts = [request.cut.start for request in first_rungs(drive(it, forever(*answers)))] + [frames]
+    # In the file's last window, which may be short, a model can write times that lie after its end.
+    for segment in (each for each in it.result()["segments"] if each["seek"] + 3000 <= frames):
+        following = next(start for start in starts if start > segment["seek"])
+        assert segment["end"] * 100 <= following + 1e-6
+
+
+@settings(max_examples=200, deadline=None)
+@given(
     frames=st.integers(1, 9_000),
     answers=st.lists(results(), min_size=1, max_size=8),
     threshold=st.sampled_from([None, 0.0, 0.5, 2.0]),
@@ -211,7 +242,7 @@ def test_never_goes_back_never_leaves_out_and_always_ends(frames, answers, data)
 def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
     it = machine(frames, word_timestamps=True, hallucination_silence_threshold=threshold)
     script = forever(*answers)
-    last = -1
+    last, end = -1, 0
     asked = 0
     while not it.done:
         (request,) = it.requests()
@@ -220,10 +251,12 @@ def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
         if isinstance(request, Align):
             times = sorted(
                 data.draw(
-                    st.lists(st.integers(0, 1500), min_size=2 * len(request.tokens), max_size=2 * len(request.tokens))
+                    st.lists(
+                        st.integers(0, request.cut.size // 2),
+                        min_size=2 * len(request.tokens),
+                        max_size=2 * len(request.tokens),
+                    )
                 )
-                if len(request.tokens) < 8
-                else range(2 * len(request.tokens))
             )
             it.take(
                 request,
@@ -240,8 +273,9 @@ def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
             )
         else:
             if request.temperature == 0:
-                assert request.cut.start > last
-                last = request.cut.start
+                # Whisper lets a last word, and so the next window, reach over the end by a word's median length.
+                assert last < request.cut.start <= end + 70
+                last, end = request.cut.pieces[0]
             it.take(request, next(script))
     for segment in it.result()["segments"]:
         assert "words" in segment

@@ -1,4 +1,4 @@
-"""Real weights, people's speech: what ours says, and that it is what openai-whisper says."""
+"""Real weights, people's speech: what ours says. That it is what openai-whisper says: test_differential.py."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ import math
 
 import pytest
 
+from tests.differential.comparing import differences
 from tests.materials import recordings, speech, wer
 from tests.materials.plans import Pause, Plan, Say
-from tests.unit.runner import differential
 from transcription_runner import errors
 from transcription_runner.options import TranscribeOptions, VadOptions
 from transcription_runner.transcribe import transcribe, transcribe_many
 
-pytest.importorskip("whisper")
-
 GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0}
-
-
-@pytest.mark.parametrize("case", differential.QUICK)
-def test_says_what_openai_whisper_says(case, request):
-    model = differential.CASES[case][0].replace(".", "_")
-    engine, reference = request.getfixturevalue(model), request.getfixturevalue(f"openai_{model}")
-    assert differential.run(case, engine, reference).found == []
 
 
 def test_many_files_at_once_say_what_they_say_alone(tiny_en):
@@ -38,7 +29,7 @@ def test_many_files_at_once_say_what_they_say_alone(tiny_en):
             continue
         alone = transcribe(tiny_en, path, options)
         result = together[path].result
-        assert differential.differences(result, alone).found == []
+        assert differences(result, alone).found == []
 
 
 def test_batched_mode_hears_every_sentence(tiny_en):
@@ -58,7 +49,7 @@ def test_batched_mode_says_the_same_in_any_batch(tiny_en):
         transcribe(tiny_en, recordings.english(), TranscribeOptions(mode="batched", batch_size=size, **GREEDY))
         for size in (1, 8)
     ]
-    assert differential.differences(*texts).found == []
+    assert differences(*texts).found == []
 
 
 def test_batched_mode_has_nothing_to_say_about_silence_and_noise(base):

@@ -77,6 +77,41 @@ def test_every_option_of_whisper_with_its_default(monkeypatch):
             assert ours[name].default == action.default, name
 
 
+def test_ours_are_those_that_whisper_has_not(monkeypatch):
+    theirs = {name for action in whispers_options(monkeypatch).values() for name in action.option_strings}
+    ours = set(arguments.transcription_parser({}).options)
+    assert ours - theirs == arguments.OURS
+
+
+def test_every_abbreviation_means_what_it_means_to_whisper(monkeypatch):
+    """Each beginning of each of its options, asked of its own parser."""
+    names = [name for action in whispers_options(monkeypatch).values() for name in action.option_strings]
+    names = [name for name in names if name.startswith("--")]
+    parser = arguments.transcription_parser({})
+    for beginning in {name[:end] for name in names for end in range(3, len(name) + 1)}:
+        meant = [beginning] if beginning in names else [name for name in names if name.startswith(beginning)]
+        if beginning in arguments.OURS:
+            assert arguments.spelled_out([beginning], parser) == [beginning]
+        elif len(meant) == 1:
+            assert arguments.spelled_out([f"{beginning}=a=b"], parser) == [f"{meant[0]}=a=b"]
+        else:
+            with pytest.raises(Usage) as caught:
+                arguments.spelled_out(["talk.mp3", beginning, "1"], parser)
+            assert all(name in caught.value.message for name in meant)
+
+
+def test_what_follows_two_dashes_is_no_option():
+    parser = arguments.transcription_parser({})
+    assert arguments.spelled_out(["--lang", "en", "--", "--lang"], parser) == ["--language", "en", "--", "--lang"]
+
+
+def test_an_abbreviated_call(run, audio, out, listener):
+    done = run(audio, "--output_d", out, "--output_f=json", "--lang", "fr", "--init", "Digium", "--verb", "False")
+    assert done.code == 0, done.err
+    assert [path.name for path in out.iterdir()] == ["talk.json"]
+    assert (listener.options[0].language, listener.options[0].initial_prompt) == ("fr", "Digium")
+
+
 def test_temperatures_are_whispers():
     import numpy as np
 
@@ -131,6 +166,9 @@ def test_every_option_arrives(run, audio, out, listener):
         ([], "AUDIO"),
         (["a.mp3", "--fp16", "maybe"], "neither True nor False"),
         (["a.mp3", "--langage", "en"], "--langage"),
+        (["a.mp3", "--hotw", "x"], "--hotw"),
+        (["a.mp3", "--max", "1"], "--max_line_count or --max_line_width or --max_words_per_line"),
+        (["a.mp3", "--adapter", "lora"], "is no folder"),
         (["a.mp3", "--language", "klingon"], "klingon"),
         (["a.mp3", "--output_format", "doc"], "doc"),
         (["a.mp3", "--device", "tpu"], "tpu"),
