@@ -139,6 +139,17 @@ def test_another_kind_of_model_is_not_fetched(served, tmp_path):
     assert "pytorch_model.bin" in error.message
 
 
+def test_an_adapter_comes_without_a_model_of_its_own(tmp_path, monkeypatch):
+    folder = tiny_repository(tmp_path / "adapter")
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "config.json").rename(folder / "adapter_config.json")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    with hub.serve([Repository("someone/adapter", {"main": folder})]) as serving:
+        monkeypatch.setenv("HF_ENDPOINT", serving.url)
+        found = download_model("someone/adapter", "main", tmp_path / "cache", patience=QUICK)
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {path.name for path in found.path.iterdir()}
+
+
 # the network
 
 
