@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transcription_runner import cache
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
+from transcription_runner.filesystem import free_bytes
 from transcription_runner.names import ModelName
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
 from transcription_runner.printer import Printer
@@ -117,7 +118,12 @@ class Loader:
         if self._adapter is None and settings.adapter is not None:
             self._adapter = _downloaded(settings.adapter, settings.roots[0])
         _log.info("loading %s from %s", self._found.shown, self._found.path)
-        loaded = _engine(settings, self._found.path, self._adapter.path if self._adapter else None)
+        try:
+            loaded = _engine(settings, self._found.path, self._adapter.path if self._adapter else None)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, Usage):
+                raise
+            raise cache.blame(self._found, error) from error
         _log.info("model %s, device %s", self._found.shown, device_of(loaded[0]))
         return loaded
 
@@ -330,7 +336,14 @@ class Job:
             "model": durable.facts.get("model"),
             "device": durable.facts.get("device"),
             "version_runner": runner_version(),
-        }
+        } | self._cache()
+
+    def _cache(self) -> dict[str, Any]:
+        """The receipt's `cache`: what loading the model read, and what is free where it lies."""
+        model = self.loader.model
+        if model is None or model.repo is None:
+            return {}
+        return {"cache": {"bytesRead": cache.bytes_of(model), "freeBytes": free_bytes(model.path)}}
 
     def _shown_path(self, path: Path) -> str:
         """In a pod the path on the shared volume, which the operator knows; else the path here."""
