@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from transcription_operator import api as k8s
-from transcription_operator import names, times
+from transcription_operator import names, times, volume_trouble
 from transcription_operator.api import Api
 from transcription_operator.errors import SpecError
 from transcription_operator.models import ModelRef
@@ -88,7 +88,9 @@ def observe_model(api: Api, model: ModelRef, settings: Settings) -> ModelState:
     if pod and pod.trouble:
         message = f"Its pod does not start: {pod.trouble.message}"
     elif warnings := observe_warnings(api, namespace, job, pods):
-        message = f"Its pod does not start: {'; '.join(warnings)}"
+        words = "; ".join(warnings)
+        advice = volume_trouble.explain(words)
+        message = f"Its pod does not start: {words}" + (f" {advice.advice}" if advice else "")
     elif pod and pod.failure:
         message = f"The attempt before ended with {pod.failure.error_class}: {pod.failure}"
     return ModelState("Downloading", where, job.uid, message)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.operator.building import a_job, settings
 from transcription_operator import names
-from transcription_operator.manifests import download_job, namespace, quantity, resources, runner_job
+from transcription_operator.manifests import download_job, quantity, resources, runner_job
 from transcription_operator.models import ModelRef
 from transcription_operator.spec import Spec
 
@@ -260,17 +260,6 @@ def test_a_download():
     [token] = [v for v in pod["containers"][0]["env"] if v["name"] == "HF_TOKEN"]
     assert token["valueFrom"]["secretKeyRef"] == {"name": "hf", "key": "token"}
     assert "ttlSecondsAfterFinished" not in job["spec"]
-
-
-def test_a_namespaces_volume_is_reserved_for_its_claim():
-    volume = namespace.cache_volume("team-a", settings())
-    claim = namespace.cache_claim("team-a", settings())
-    assert volume["metadata"]["name"] == claim["spec"]["volumeName"] == "transcription-cache-team-a"
-    assert volume["spec"]["claimRef"]["namespace"] == "team-a"
-    assert volume["spec"]["claimRef"]["name"] == claim["metadata"]["name"] == "transcription-cache"
-    assert volume["spec"]["storageClassName"] == claim["spec"]["storageClassName"] == ""
-    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-    assert volume["spec"]["hostPath"] == {"path": "/srv/transcription"}
 
 
 DEFAULTS = {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "16Gi", "nvidia.com/gpu": 1}}
