@@ -251,6 +251,15 @@ def _gate(draft: _Draft, model: ModelRef, state: ModelState) -> Plan | None:
     if state.status == "NotNeeded":
         draft.model(True, "NotNeeded", "cache: Fresh: the pod downloads the model for itself.")
         return None
+    if state.status == "Baked":
+        draft.model(True, "Baked", f"{model} is in the runner's image.")
+        return None
+    if state.status == "NoVolume":
+        return draft.fail(
+            "ModelNotAvailable",
+            f"{model} is not in the runner's image (runner.bakedModels), and there is no shared volume to download it "
+            "to. Name a model that the image has, set cache: Fresh, or give the operator a cache.volume.",
+        )
     if state.status == "Ready":
         if before in (_REPAIRING, _REPAIRED):
             draft.model(True, _REPAIRED, f"The cached copy of {model} was damaged; {state.job} has repaired it.")

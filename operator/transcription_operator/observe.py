@@ -115,6 +115,10 @@ def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed
             observed = replace(observed, job=job)
     if spec.fresh:
         observed = replace(observed, model=ModelState("NotNeeded"))
+    elif spec.model in settings.baked_models:
+        observed = replace(observed, model=ModelState("Baked"))
+    elif not settings.cache.shared:
+        observed = replace(observed, model=ModelState("NoVolume"))
     elif observed.job is None or observed.job.ended == "Failed":
         observed = replace(observed, model=observe_model(api, spec.model, settings))
     if observed.job and observed.job.ended == "Complete":

@@ -102,7 +102,7 @@ class ModelState:
     """The state of a model in the shared cache, whatever it is read from."""
 
     status: str
-    """NotNeeded, Absent, Downloading, Ready, Failed or Conflict."""
+    """NotNeeded, Baked, NoVolume, Absent, Downloading, Ready, Failed or Conflict."""
     job: str = ""
     """What fills the cache, as `namespace/name`."""
     uid: str | None = None

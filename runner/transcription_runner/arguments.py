@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from transcription_runner import options as asked
-from transcription_runner.cache import default_roots
+from transcription_runner.cache import baked_roots, default_roots
 from transcription_runner.errors import Usage
 from transcription_runner.names import SHORT_NAMES, ModelName, parse_model
 from transcription_runner.settings import File, Settings, runner_version
@@ -196,7 +196,7 @@ def folder_parser() -> Parser:
 
 def roots(model_dir: str | None, environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Where to look for models."""
-    return [Path(model_dir).expanduser()] if model_dir else default_roots(environ)
+    return [*([Path(model_dir).expanduser()] if model_dir else default_roots(environ)), *baked_roots(environ)]
 
 
 def temperatures(first: float, increment: float | None) -> tuple[float, ...]:

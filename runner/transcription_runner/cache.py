@@ -113,6 +113,12 @@ class CachedModel:
     commit: str | None = None
 
 
+def baked_roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where the image itself holds models."""
+    baked = environ.get("TRANSCRIPTION_BAKED_MODELS")
+    return [Path(baked)] if baked else []
+
+
 def default_roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
     """Where models may be when no --model_dir is given, the first being where one would be downloaded to.
 

@@ -266,7 +266,8 @@ def test_somebody_elses_volume_stays(server):
     [
         (
             'FailedMount: MountVolume.MountDevice failed for volume "v" : kubernetes.io/csi: attacher.MountDevice '
-            "failed to create newCsiDriverClient: driver name efs.csi.aws.com not found in the list of registered CSI drivers",
+            "failed to create newCsiDriverClient: driver name efs.csi.aws.com not found in the list of registered CSI "
+            "drivers",
             "VolumeDriverMissing",
         ),
         (
