@@ -284,14 +284,13 @@ class Job:
             url = addresses.get(f"{copy.name}.json") or next(iter(addresses.values()), None)
             _log.info("copied to %s", ", ".join(addresses.values()))
         duration, speed = float(durable.facts.get("duration") or 0), float(durable.facts.get("speed") or 0)
-        delivered = False
         if self._reporter is not None:
             delivery = self._reporter.result(durable.result, duration=duration, speed=speed)
-            if self.ephemeral and url is None:
-                see_that_nothing_is_lost(delivery, len(durable.data))
-            delivered, value_digest = delivery.delivered, delivery.digest
         else:
-            value_digest = digest(inline(durable.result, DEFAULT_INLINE_LIMIT)[0])
+            value, truncated = inline(durable.result, DEFAULT_INLINE_LIMIT)
+            delivery = Delivery(delivered=False, digest=digest(value), truncated=truncated)
+        if self.ephemeral and url is None:
+            see_that_nothing_is_lost(delivery, len(durable.data))
         timings["total"] = time.monotonic() - started
         return {
             "version": VERSION,
@@ -300,13 +299,13 @@ class Job:
                 "url": url,
                 "sha256": durable.sha256,
                 "bytes": len(durable.data),
-                "digest": value_digest,
+                "digest": delivery.digest,
             },
             "text": str(durable.result.get("text", ""))[:_RECEIPT_TEXT],
             "language": durable.result.get("language"),
             "duration": duration,
             "segments": len(durable.result.get("segments", [])),
-            "delivered": delivered,
+            "delivered": delivery.delivered,
             "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
             "model": durable.facts.get("model"),
             "device": durable.facts.get("device"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster import pins
 from tests.integration.admission.conftest import CHART
 from tests.integration.crds.client import APPLY
 from tests.integration.crds.server import namespaced
@@ -57,7 +58,8 @@ def system(api, chart):
 
 
 def rendered(helm, example: str, system: str) -> list[dict[str, Any]]:
-    text = helm("template", "example", str(CHART), "--namespace", system, "--values", example_file(example))
+    chart = ("template", "example", str(CHART), "--namespace", system, "--kube-version", pins.KUBERNETES)
+    text = helm(*chart, "--values", example_file(example))
     return [document for document in yaml.safe_load_all(text) if document]
 
 
