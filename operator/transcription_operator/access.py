@@ -17,6 +17,8 @@ from transcription_operator.settings import Settings
 
 _log = logging.getLogger(__name__)
 _BINDER_PATIENCE = 2.0
+NOT_READY, CHANGED = "VolumeNotReady", "VolumeChanged"
+"""Reasons of Started while a namespace has no shared volume that can be used."""
 _OURS = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_COMPONENT}=cache"
 
 
@@ -66,7 +68,7 @@ def _shared_volume(api: Api, settings: Settings) -> SharedVolume:
             f"class {settings.cache.storage_class} to make it (kubectl -n {settings.namespace} describe pvc "
             f"{names.CACHE_CLAIM}). With volumeBindingMode WaitForFirstConsumer that is when the first model is "
             "downloaded.",
-            reason="VolumeNotReady",
+            reason=NOT_READY,
         )
     if found["spec"].get("persistentVolumeReclaimPolicy") != volumes.RECLAIM_POLICY:
         # Every namespace's transcripts are on it: they must not go with one claim.
@@ -81,7 +83,7 @@ def _ensure_pair(api: Api, namespace: str, shared: SharedVolume, settings: Setti
         raise Conflict(
             f"Claim {namespace}/{names.CACHE_CLAIM} is being deleted, which ends with the last pod that uses it; "
             "then it is made anew.",
-            reason="VolumeNotReady",
+            reason=NOT_READY,
         )
     _ensure_volume(api, namespace, volumes.persistent_volume(namespace, shared, settings), claim)
     if claim is None:
@@ -118,12 +120,12 @@ def _give_up(api: Api, namespace: str, found: Object, claim: Object, difference:
         raise Conflict(
             f"{changed} It is replaced as soon as no pod of namespace {namespace} uses it; now these do: "
             f"{', '.join(users[:5])}{' …' if len(users) > 5 else ''}.",
-            reason="VolumeChanged",
+            reason=CHANGED,
         )
     _log.warning("%s No pod uses it: it is replaced. What is on the old volume stays there.", changed)
     api.delete(k8s.CLAIMS, names.CACHE_CLAIM, namespace, uid=claim["metadata"]["uid"])
     api.delete(k8s.VOLUMES, name, uid=found["metadata"]["uid"])
-    raise Conflict(f"{changed} No pod uses it, and it is being replaced.", reason="VolumeChanged")
+    raise Conflict(f"{changed} No pod uses it, and it is being replaced.", reason=CHANGED)
 
 
 def _uses_cache(pod: Object) -> bool:

@@ -43,12 +43,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* The shared volume's source, without those that another values file has set to null. */}}
+{{- define "operator.volume" -}}
+{{- $volume := dict -}}
+{{- range $key, $value := .Values.cache.volume -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $volume $key $value }}{{ end -}}
+{{- end -}}
+{{- toYaml $volume -}}
+{{- end -}}
+
 {{/* The settings file of docs/contracts.md. Also the place that refuses what no schema can say in good words. */}}
 {{- define "operator.settings" -}}
-{{- $volume := omit (default dict .Values.cache.volume) "" -}}
-{{- range $key, $value := $volume -}}
-{{- if kindIs "invalid" $value }}{{ $_ := unset $volume $key }}{{ end -}}
-{{- end -}}
+{{- $volume := include "operator.volume" . | fromYaml -}}
 {{- if and $volume .Values.cache.storageClassName -}}
 {{- fail (printf "\n\ncache.volume (%s) and cache.storageClassName (%s): keep one of them\n" (keys $volume | sortAlpha | join ", ") .Values.cache.storageClassName) -}}
 {{- end -}}
