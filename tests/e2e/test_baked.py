@@ -41,7 +41,7 @@ def test_the_models_are_roots_and_the_code_is_the_runners(without_a_volume, bake
 
 
 def test_a_job_without_any_volume(without_a_volume, namespace, kubectl, hub_here):
-    assert "there is no shared volume" in without_a_volume
+    assert "there is no shared volume" in without_a_volume, "the chart's notes say so"
     hub_here.behaviour.forget()
 
     job = namespace.job("baked", recording=recordings.dashwood(), model="tiny.en")
