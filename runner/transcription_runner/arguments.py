@@ -76,7 +76,8 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
         prog="transcription-runner",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Transcribe audio with Whisper. Takes the whisper command's options, with its defaults.",
-        epilog="Other commands: transcription-runner models download|list|verify, transcription-runner prepare-folder; "
+        epilog="Other commands: transcription-runner models list|download|verify|remove|du, "
+        "transcription-runner prepare-folder; "
         "with INPUT_BUCKET set, KEY AUDIO [PROMPT] [LANGUAGE] (docs/migration.md). "
         "Exit codes: 0; 64 usage; 65 bad audio; 66 source or model missing; 69 source unreachable; 70 internal; 74 "
         "output failed; 75 temporary; 77 permission; 80 corrupt model cache.",
@@ -163,26 +164,6 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     return parser
 
 
-def models_parser() -> Parser:
-    """The parser of `transcription-runner models …`."""
-    parser = Parser(prog="transcription-runner models", description="The models in a cache.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="download|list|verify", parser_class=Parser)
-    for name, text in (
-        ("download", "bring a model into the cache, verified; resumes; quick where it is already"),
-        ("verify", "compare every file of a model with its hash"),
-        ("list", "the models in the cache"),
-    ):
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name != "list":
-            command.add_argument("repo", metavar="REPO", help="OWNER/REPO, or a short name")
-            command.add_argument("--revision", help="branch, tag or commit (default: main)")
-        command.add_argument("--model_dir", help="the cache (default: HF_HUB_CACHE, HF_HOME)")
-        command.add_argument("--json", action="store_true", help="print JSON")
-        if name == "download":
-            command.add_argument("--refresh", action="store_true", help="ask the Hub even if the model is here")
-    return parser
-
-
 def folder_parser() -> Parser:
     """The parser of `transcription-runner prepare-folder`."""
     parser = Parser(
@@ -195,7 +176,7 @@ def folder_parser() -> Parser:
 
 
 def roots(model_dir: str | None, environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Where to look for models."""
+    """Where to look for models, the first being where one would be downloaded to."""
     return [*([Path(model_dir).expanduser()] if model_dir else default_roots(environ)), *baked_roots(environ)]
 
 

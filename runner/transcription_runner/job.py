@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transcription_runner import cache
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, OutputFailed, RunnerError, Temporary, Usage
+from transcription_runner.filesystem import free_bytes
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
 from transcription_runner.progress import Bar, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
@@ -109,7 +110,12 @@ class Loader:
                 commit=brought.commit,
             )
         _log.info("loading %s from %s", self._found.shown, self._found.path)
-        loaded = _engine(settings, self._found.path)
+        try:
+            loaded = _engine(settings, self._found.path)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, Usage):
+                raise
+            raise cache.blame(self._found, error) from error
         _log.info("model %s, device %s", self._found.shown, device_of(loaded[0]))
         return loaded
 
@@ -310,7 +316,14 @@ class Job:
             "model": durable.facts.get("model"),
             "device": durable.facts.get("device"),
             "version_runner": runner_version(),
-        }
+        } | self._cache()
+
+    def _cache(self) -> dict[str, Any]:
+        """The receipt's `cache`: what loading the model read, and what is free where it lies."""
+        model = self.loader.model
+        if model is None or model.repo is None:
+            return {}
+        return {"cache": {"bytesRead": cache.bytes_of(model), "freeBytes": free_bytes(model.path)}}
 
     def _shown_path(self, path: Path) -> str:
         """In a pod the path on the shared volume, which the operator knows; else the path here."""

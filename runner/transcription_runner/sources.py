@@ -26,7 +26,8 @@ from transcription_runner.filesystem import explain, explain_reading, free_bytes
 from transcription_runner.redact import host_of, redact
 
 if TYPE_CHECKING:
-    from transcription_runner.transfer import Patience, Refused
+    from transcription_runner.backoff import Patience
+    from transcription_runner.transfer import Refused
 
 STDIN = "-"
 _BLOCK = 8 << 20
@@ -140,9 +141,9 @@ def _fetch_http(
     done = 0
     total: int | None = None
 
-    def got(data: bytes) -> None:
+    def got(count: int, _: float) -> None:
         nonlocal done
-        done += len(data)
+        done += count
         if on_progress is not None:
             on_progress(done, total)
 

@@ -43,7 +43,7 @@ def test_help_is_quick_and_lists_every_command():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for text in ("--initial_prompt", "--languages", "models download", "prepare-folder", "80 corrupt"):
+    for text in ("--initial_prompt", "--languages", "list|download|verify|remove|du", "prepare-folder", "80 corrupt"):
         assert text in done.stdout
 
 
@@ -145,7 +145,7 @@ def test_every_option_arrives(run, audio, out, listener):
         (["a.mp3", "--temperature_increment_on_fallback", "1e-9"], "too small"),
         (["a.mp3", "--vad_threshold", "2"], "vad_threshold"),
         (["models"], "download"),
-        (["models", "download"], "REPO"),
+        (["models", "download"], "MODEL"),
         (["models", "download", "/a/path"], "is a path"),
         (["prepare-folder"], "DIR"),
     ],

@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tests.materials.web import running
 from tests.unit.runner_pod.conftest import RESULT
+from transcription_runner.apiserver import ApiServer
 from transcription_runner.receipt import digest
 from transcription_runner.report import Reporter, inline
 
@@ -72,7 +73,10 @@ def api(tmp_path: Path) -> Iterator[Server]:
 
 def reporter(api: Server, **options: Any) -> Reporter:
     return Reporter(
-        "team", "talk", server=api.url, service_account=api.account, **{"patience": 3, "interval": 0.1} | options
+        "team",
+        "talk",
+        server=ApiServer(url=api.url, service_account=api.account),
+        **{"patience": 3, "interval": 0.1} | options,
     )
 
 
@@ -166,9 +170,11 @@ def test_patience_ends(api):
 
 
 def test_nobody_there(api, tmp_path):
-    reports = Reporter("team", "talk", server="https://127.0.0.1:9", service_account=api.account, patience=0.5)
+    reports = Reporter(
+        "team", "talk", server=ApiServer(url="https://127.0.0.1:9", service_account=api.account), patience=0.5
+    )
     assert not reports.result(RESULT, duration=1, speed=1).delivered
-    reports = Reporter("team", "talk", server=api.url, service_account=tmp_path / "none", patience=0.5)
+    reports = Reporter("team", "talk", server=ApiServer(url=api.url, service_account=tmp_path / "none"), patience=0.5)
     assert not reports.result(RESULT, duration=1, speed=1).delivered
 
 
@@ -213,8 +219,8 @@ def test_environment(api, monkeypatch):
             "TRANSCRIPTION_REPORT_PATIENCE": "many",
         }
     )
-    assert (found.namespace, found.name) == ("team", "talk")
-    assert found._server == "https://[fd00::1]:6443"
+    assert found._writer.shown == "transcriptionjob team/talk"
+    assert found._writer._path == f"https://[fd00::1]:6443{PATH}"
     assert found._patience == 120
 
 
