@@ -42,6 +42,16 @@ def _ensure(api: Api, kind: Kind, body: Object, namespace: str | None) -> Object
     return create(api, kind, body, namespace) or api.get(kind, name, namespace) or body
 
 
+def require_volume(settings: Settings) -> None:
+    """Raises Conflict where there is no shared volume for a model to be in."""
+    if not settings.cache.shared:
+        raise Conflict(
+            "The operator has no shared volume, so a WhisperModel has no place: give it a cache.volume, or use the "
+            "models of the runner's image (runner.bakedModels).",
+            reason=NOT_READY,
+        )
+
+
 def ensure_cache(api: Api, namespace: str, settings: Settings) -> None:
     """The PV/PVC pair onto the shared volume, where there is one, and the CA bundle."""
     if settings.cache.storage_class and namespace == settings.namespace:

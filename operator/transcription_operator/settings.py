@@ -57,6 +57,24 @@ class HubSettings:
 
 
 @dataclass(frozen=True)
+class ModelSettings:
+    """Which models TranscriptionJobs may bring into the cache."""
+
+    create: bool = True
+    allow: tuple[str, ...] = ("*",)
+    """Patterns (fnmatch's) on owner/repo."""
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """When models that nobody uses are removed."""
+
+    unused_days: int = 0
+    """0: never."""
+    dry_run: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole file."""
 
@@ -70,6 +88,8 @@ class Settings:
     hub: HubSettings = field(default_factory=HubSettings)
     baked_models: frozenset[ModelRef] = frozenset()
     """Models that the runner's image has inside."""
+    models: ModelSettings = field(default_factory=ModelSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 class _Section:
@@ -101,6 +121,9 @@ class _Section:
 
     def text(self, key: str, default: object = ...) -> str:
         return str(self._take(key, str, default))
+
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self._take(key, bool, default))
 
     def number(self, key: str, default: int, minimum: int = 0) -> int:
         value = int(self._take(key, int, default))
@@ -136,9 +159,12 @@ def _models(section: _Section, key: str) -> frozenset[ModelRef]:
     found = set()
     for index, name in enumerate(section.items(key, str)):
         try:
-            found.add(models.parse(name))
+            ref = models.parse(name).ref
         except SpecError as error:
             raise SettingsError(f"{section.at(key)}[{index}]: {error.message.removeprefix('spec.model: ')}") from error
+        if ref is None:
+            raise SettingsError(f"{section.at(key)}[{index}]: {name!r} is neither a short name nor owner/repo")
+        found.add(ref)
     return frozenset(found)
 
 
@@ -162,6 +188,7 @@ def parse(document: object) -> Settings:
     cache, runner, hub = top.section("cache"), top.section("runner"), top.section("hub")
     baked = _models(top, "bakedModels")
     shared = _shared_volume(cache, baked)
+    model, retention = top.section("models"), top.section("retention")
     policy = top.text("imagePullPolicy", "IfNotPresent")
     if policy not in _PULL_POLICIES:
         raise SettingsError(f"imagePullPolicy: {policy!r} is none of {', '.join(_PULL_POLICIES)}")
@@ -194,8 +221,12 @@ def parse(document: object) -> Settings:
         ),
         hub=HubSettings(endpoint=hub.text("endpoint", ""), token_secret=hub.text("tokenSecret", "")),
         baked_models=baked,
+        models=ModelSettings(create=model.flag("create", True), allow=model.items("allow", str, ("*",))),
+        retention=RetentionSettings(
+            unused_days=retention.number("unusedDays", 0), dry_run=retention.flag("dryRun", True)
+        ),
     )
-    for section in (cache, runner, hub, top):
+    for section in (cache, runner, hub, model, retention, top):
         section.done()
     return settings
 

@@ -65,7 +65,7 @@ class Spec:
     """The spec, read once."""
 
     audio: str | VolumePath
-    model: models.ModelRef
+    model: models.ModelWish
     options: Mapping[str, Any]
     """The runner's options that come after its paths, by name, in the order in which they are passed."""
     mode: str = "batched"
@@ -183,11 +183,11 @@ def _render(name: str, value: object) -> str:
     return str(value)  # booleans too: whisper takes Python's True and False
 
 
-def arguments(spec: Spec, *, output_name: str, model_dir: str, output_dir: str) -> list[str]:
+def arguments(spec: Spec, *, model: str, output_name: str, model_dir: str, output_dir: str) -> list[str]:
     """The runner's command line. `--name=value`, so that no value can be taken for an option."""
     formats = dict.fromkeys(("json", *spec.output.formats))  # the durable copy is JSON, whatever else
     fixed: dict[str, object] = {
-        "model": spec.model.argument,
+        "model": model,
         "model_dir": model_dir,
         "output_dir": output_dir,
         "output_name": output_name,

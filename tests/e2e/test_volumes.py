@@ -11,7 +11,6 @@ from tests.kubectl import condition, eventually
 from tests.materials import recordings
 from tests.materials.pins import WEIGHTS
 
-
 OWNER = 10001
 
 

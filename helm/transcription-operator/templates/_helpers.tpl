@@ -89,5 +89,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   "runner" $runner
   "hub" .Values.hub
   "bakedModels" .Values.runner.bakedModels
+  "models" .Values.models
+  "retention" (dict "unusedDays" (int64 .Values.retention.unusedDays) "dryRun" .Values.retention.dryRun)
   | toYaml -}}
 {{- end -}}

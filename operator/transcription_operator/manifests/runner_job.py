@@ -24,6 +24,15 @@ class Owner:
     uid: str
 
 
+@dataclass(frozen=True)
+class Model:
+    """What the runner's --model takes, and the WhisperModel that it comes from, if any."""
+
+    argument: str
+    name: str | None = None
+    version: str | None = None
+
+
 def _environment(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
     fixed = {
         "TRANSCRIPTION_JOB": f"{owner.namespace}/{owner.name}",
@@ -57,7 +66,7 @@ def _models_mounts(spec: Spec, settings: Settings) -> list[Manifest]:
     """The pod's own folder, or the shared one, read-only; none for a model that the image has."""
     if spec.fresh:
         return [{"name": "models", "mountPath": pods.MODELS_MOUNT}]
-    if spec.model in settings.baked_models or not settings.cache.shared:
+    if spec.model.ref in settings.baked_models or not settings.cache.shared:
         return []
     return [{"name": pods.CACHE_VOLUME, "mountPath": pods.MODELS_MOUNT, "subPath": "models", "readOnly": True}]
 
@@ -111,12 +120,16 @@ def _prepare(owner: Owner, settings: Settings) -> Manifest:
     )
 
 
-def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
+def _pod(owner: Owner, spec: Spec, model: Model, settings: Settings) -> Manifest:
     runner = pods.container(
         names.CONTAINER,
         settings,
         args=specs.arguments(
-            spec, output_name=owner.name, model_dir=pods.MODELS_MOUNT, output_dir=pods.TRANSCRIPTS_MOUNT
+            spec,
+            model=model.argument,
+            output_name=owner.name,
+            model_dir=pods.MODELS_MOUNT,
+            output_dir=pods.TRANSCRIPTS_MOUNT,
         ),
         env=_environment(owner, spec, settings),
         envFrom=_secrets(spec),
@@ -150,16 +163,18 @@ def build(
     spec: Spec,
     settings: Settings,
     *,
+    model: Model,
     attempts_before: int = 0,
-    model_job_uid: str | None = None,
     recreated_for: str | None = None,
 ) -> Manifest:
     """The Job. `queueName` has it created suspended: from then on its suspension is the queue's alone."""
     labels = {**names.labels("transcription-job", "runner"), names.LABEL_JOB: names.job_label(owner.name)}
+    if model.name:
+        labels[names.LABEL_MODEL] = model.name
     annotations = {names.ANNOTATION_JOB: owner.name}
     memory = {
         names.ANNOTATION_ATTEMPTS: str(attempts_before),
-        names.ANNOTATION_MODEL_JOB: model_job_uid,
+        names.ANNOTATION_MODEL_VERSION: model.version,
         names.ANNOTATION_RECREATED: recreated_for,
     }
     job_labels = {**labels, names.LABEL_QUEUE: spec.queue} if spec.queue else labels
@@ -176,7 +191,7 @@ def build(
         "suspend": bool(spec.queue) or spec.suspend,
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(owner, spec, settings),
+            "spec": _pod(owner, spec, model, settings),
         },
     }
     if spec.active_deadline is not None:

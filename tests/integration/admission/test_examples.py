@@ -13,10 +13,12 @@ from tests.integration.admission.conftest import CHART
 from tests.integration.crds.client import APPLY
 from tests.integration.crds.server import namespaced
 from transcription_operator import settings as settings_file
-from transcription_operator.manifests import Manifest, download_job, namespace, runner_job, volume
+from transcription_operator.manifests import Manifest, model_job, namespace, runner_job, volume
 from transcription_operator.models import ModelRef
 from transcription_operator.settings import Settings
 from transcription_operator.spec import parse
+from transcription_operator.whispermodel.spec import parse as parse_model
+from transcription_operator.whispermodel.views import Task
 
 EXAMPLES = sorted(path.stem for path in (CHART / "examples").glob("*.yaml"))
 MADE_BY_A_CLASS = {
@@ -93,11 +95,14 @@ def test_what_the_operator_makes_of_it(api, helm, system, example):
     made = [
         namespace.service_account(system),
         namespace.role_binding(system),
-        runner_job.build(runner_job.Owner(system, "interview", "1"), spec, settings),
+        runner_job.build(
+            runner_job.Owner(system, "interview", "1"), spec, settings, model=runner_job.Model(model.argument)
+        ),
     ]
     if shared:
         made += [volume.persistent_volume(system, shared, settings), volume.claim(system, settings)]
-        made += [download_job.build(model, settings)]
+        declared = parse_model("base", {"source": {"hub": {"repo": model.repo, "revision": model.revision}}})
+        made += [model_job.build(declared, settings, model_job.Work(Task.DOWNLOAD))]
     if settings.cache.storage_class:
         made += [volume.claim_of_class(settings)]
     for manifest in made:

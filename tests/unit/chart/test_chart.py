@@ -61,7 +61,7 @@ def test_the_settings_are_those_of_the_contract(chart):
     documented = yaml.safe_load(block[: block.index("```")])
     rendered = settings(chart.default())
     assert shape(rendered) == shape(documented)
-    for key in ("inlineLimitBytes", "runner", "hub"):
+    for key in ("inlineLimitBytes", "runner", "hub", "models", "retention"):
         assert rendered[key] == documented[key], key
 
 
@@ -265,10 +265,11 @@ def test_the_pods_own_values(chart, tmp_path):
     assert spec["affinity"] == {"nodeAffinity": {}}
     assert spec["priorityClassName"] == "system-cluster-critical"
     assert spec["serviceAccountName"] == "own"
-    (account,) = (m for m in manifests if m["kind"] == "ServiceAccount")
-    assert account["metadata"]["name"] == "own"
+    (account,) = (m for m in manifests if m["kind"] == "ServiceAccount" and m["metadata"]["name"] == "own")
     assert account["metadata"]["annotations"] == {"role": "r"}
-    (binding,) = (m for m in manifests if m["kind"] == "ClusterRoleBinding")
+    (binding,) = (
+        m for m in manifests if m["kind"] == "ClusterRoleBinding" and m["metadata"]["name"] != "transcription-download"
+    )
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "own", "namespace": "system"}]
 
 
@@ -276,3 +277,21 @@ def test_older_clusters_are_refused(chart):
     done = chart.run("template", "release", str(CHART), "--kube-version", "1.29.9", *VOLUME)
     assert done.returncode != 0
     assert "chart requires kubeVersion: >=1.30.0-0" in done.stderr
+
+
+def test_metrics_can_be_found(chart):
+    manifests = chart.rendered(
+        *VOLUME, "--set", "metrics.service.enabled=true", "--set", "metrics.podMonitor.enabled=true",
+        "--set-string", "metrics.service.annotations.prometheus\\.io/scrape=true",
+    )  # fmt: skip
+    (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    (service,) = (m for m in manifests if m["kind"] == "Service")
+    (monitor,) = (m for m in manifests if m["kind"] == "PodMonitor")
+    assert service["metadata"]["annotations"] == {"prometheus.io/scrape": "true"}
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert (
+        service["spec"]["ports"][0]["targetPort"] == port["name"] == monitor["spec"]["podMetricsEndpoints"][0]["port"]
+    )

@@ -13,7 +13,9 @@ from tests.unit.operator.fake import FakeServer
 from transcription_operator import api as k8s
 from transcription_operator import names
 from transcription_operator.api import Api, ApiError
-from transcription_operator.reconcile import Key, Reconciler
+from transcription_operator.keys import Key, ModelKey
+from transcription_operator.reconcile import Reconciler
+from transcription_operator.whispermodel.reconcile import ModelReconciler
 
 KEY = Key("team-a", "interview")
 SETTINGS = building.settings()
@@ -28,9 +30,13 @@ def a_world(**spec: Any) -> FakeServer:
 
 
 def reconcile(server: FakeServer) -> None:
-    """With a reconciler of its own, as after a restart: nothing in memory may matter."""
+    """With reconcilers of their own, as after a restart: nothing in memory may matter."""
+    api = cast(Api, server)
     with contextlib.suppress(ApiError):
-        Reconciler(cast(Api, server), SETTINGS).reconcile(KEY)
+        Reconciler(api, SETTINGS).reconcile(KEY)
+    for model in list(server.list(k8s.WHISPER_MODELS)):
+        with contextlib.suppress(ApiError):
+            ModelReconciler(api, SETTINGS).reconcile(ModelKey(model["metadata"]["name"]))
 
 
 def settle(server: FakeServer, *, error: str = "", code: int = 0) -> dict[str, Any]:

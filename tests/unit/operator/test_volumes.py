@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.operator.building import settings
 from tests.unit.operator.fake import FakeServer
-from transcription_operator import access, volume_trouble
+from transcription_operator import access, models, resolve, volume_trouble
 from transcription_operator import api as k8s
 from transcription_operator.errors import Conflict, SettingsError
 from transcription_operator.manifests import handles, volume
@@ -232,6 +232,27 @@ def test_the_operators_own_claim_stays_the_classes(server, of_class):
 def test_without_a_volume_nothing_is_made(server):
     access.ensure_cache(server, "team-a", settings(cache={"volume": {}}, bakedModels=["base"]))
     assert server.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "cache", "expected"),
+    [
+        ("base", {"volume": {}}, "Baked"),
+        ("small", {"volume": {}}, "NoVolume"),
+        ("base", {}, "Baked"),
+        ("small", {}, None),
+    ],
+)
+def test_a_model_in_the_image_needs_no_cache(model, cache, expected):
+    state = resolve.without_cache(models.parse(model), settings(cache=cache, bakedModels=["openai/whisper-base"]))
+    assert (state.status if state else None) == expected
+    assert expected != "NoVolume" or "runner.bakedModels" in str(state)
+
+
+def test_a_whispermodel_needs_a_volume():
+    access.require_volume(settings())
+    with pytest.raises(Conflict, match="no shared volume"):
+        access.require_volume(settings(cache={"volume": {}}, bakedModels=["base"]))
 
 
 def test_a_volume_goes_with_its_namespace(server):
