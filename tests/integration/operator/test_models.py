@@ -24,9 +24,7 @@ def a_report(**parts: Any) -> str:
         {
             "model": {"repo": "x/y", "revision": "main", "commit": COMMIT, "bytes": 290_000, "files": 9},
             "cache": {"bytes": 290_000, "freeBytes": 7_000_000, "totalBytes": 8_000_000},
-            "transfer": {
-                "bytesDownloaded": 280_000, "bytesResumed": 10_000, "bytesWritten": 280_000, "seconds": 2.5, "retries": 0
-            },
+            "transfer": {"bytesDownloaded": 280_000, "bytesWritten": 280_000, "seconds": 2.5, "retries": 0},
             **parts,
         }
     )  # fmt: skip
