@@ -71,7 +71,7 @@ def a_claim(namespace, name, **source):
 
 
 PINNED = f"{WEIGHTS['tiny.en'].repo}@{WEIGHTS['tiny.en'].revision}"
-"""A revision that no other test has brought into the cache."""
+"""A revision that no other test brings into the cache."""
 DRIVER = "missing.example.org"
 BAD_VOLUMES = {
     "VolumeMissing": {"hostPath": {"path": "/no/such/folder", "type": "Directory"}},
