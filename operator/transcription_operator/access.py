@@ -55,7 +55,7 @@ def require_volume(settings: Settings) -> None:
 def ensure_cache(api: Api, namespace: str, settings: Settings) -> None:
     """The PV/PVC pair onto the shared volume, where there is one, and the CA bundle."""
     if settings.cache.storage_class and namespace == settings.namespace:
-        _ensure(api, k8s.CLAIMS, volumes.claim_of_class(settings), namespace)
+        _made_by_class(api, settings)
     elif settings.cache.shared:
         _ensure_pair(api, namespace, _shared_volume(api, settings), settings)
     if settings.runner.ca_bundle:
@@ -65,13 +65,24 @@ def ensure_cache(api: Api, namespace: str, settings: Settings) -> None:
             api.patch(k8s.CONFIG_MAPS, {"data": wanted["data"]}, names.CA_CONFIG_MAP, namespace)
 
 
+def _made_by_class(api: Api, settings: Settings) -> Object | None:
+    """The PersistentVolume that the storage class has made for the operator's own claim; None if not yet."""
+    own = _ensure(api, k8s.CLAIMS, volumes.claim_of_class(settings), settings.namespace)
+    _see_that_it_is(own, settings.namespace, storageClassName=settings.cache.storage_class)
+    name = own["spec"].get("volumeName")
+    found = api.get(k8s.VOLUMES, name) if name else None
+    if found is not None and found["spec"].get("persistentVolumeReclaimPolicy") != volumes.RECLAIM_POLICY:
+        # Every namespace's transcripts are on it: they must not go with one claim.
+        body = {"spec": {"persistentVolumeReclaimPolicy": volumes.RECLAIM_POLICY}}
+        api.patch(k8s.VOLUMES, body, found["metadata"]["name"])
+    return found
+
+
 def _shared_volume(api: Api, settings: Settings) -> SharedVolume:
-    """Where the shared volume is. One that a storage class makes is that of the operator's own claim."""
+    """Where the shared volume is."""
     if not settings.cache.storage_class:
         return volumes.of_settings(settings.cache)
-    own = _ensure(api, k8s.CLAIMS, volumes.claim_of_class(settings), settings.namespace)
-    name = (own.get("spec") or {}).get("volumeName")
-    found = api.get(k8s.VOLUMES, name) if name else None
+    found = _made_by_class(api, settings)
     if found is None:
         raise Conflict(
             f"The shared volume is not there yet: claim {settings.namespace}/{names.CACHE_CLAIM} waits for storage "
@@ -80,25 +91,37 @@ def _shared_volume(api: Api, settings: Settings) -> SharedVolume:
             "downloaded.",
             reason=NOT_READY,
         )
-    if found["spec"].get("persistentVolumeReclaimPolicy") != volumes.RECLAIM_POLICY:
-        # Every namespace's transcripts are on it: they must not go with one claim.
-        body = {"spec": {"persistentVolumeReclaimPolicy": volumes.RECLAIM_POLICY}}
-        api.patch(k8s.VOLUMES, body, found["metadata"]["name"])
     return volumes.of_volume(found["spec"])
+
+
+def _see_that_it_is(claim: Object, namespace: str, **wanted: str) -> None:
+    """A claim of our name that other settings have led to, and whose data may go with it, is a person's to delete."""
+    for field, value in wanted.items():
+        found = claim["spec"].get(field) or ""
+        if found != value:
+            raise Conflict(
+                f"Claim {namespace}/{names.CACHE_CLAIM} is not what the operator's settings ask for (cache): its "
+                f"{field} is {found!r} and should be {value!r}. If nothing on its volume is needed any more, or the "
+                f"volume is retained: kubectl -n {namespace} delete pvc {names.CACHE_CLAIM}; it is then made anew.",
+                reason=CHANGED,
+            )
 
 
 def _ensure_pair(api: Api, namespace: str, shared: SharedVolume, settings: Settings) -> None:
     claim = api.get(k8s.CLAIMS, names.CACHE_CLAIM, namespace)
-    if claim is not None and "deletionTimestamp" in claim["metadata"]:
-        raise Conflict(
-            f"Claim {namespace}/{names.CACHE_CLAIM} is being deleted, which ends with the last pod that uses it; "
-            "then it is made anew.",
-            reason=NOT_READY,
-        )
+    wanted = volumes.claim(namespace, settings)
+    if claim is not None:
+        if "deletionTimestamp" in claim["metadata"]:
+            raise Conflict(
+                f"Claim {namespace}/{names.CACHE_CLAIM} is being deleted, which ends with the last pod that uses it; "
+                "then it is made anew.",
+                reason=NOT_READY,
+            )
+        _see_that_it_is(claim, namespace, volumeName=wanted["spec"]["volumeName"])
     _ensure_volume(api, namespace, volumes.persistent_volume(namespace, shared, settings), claim)
     if claim is None:
         _wait_for_volume(api, names.cache_volume_name(namespace))
-        create(api, k8s.CLAIMS, volumes.claim(namespace, settings), namespace)
+        create(api, k8s.CLAIMS, wanted, namespace)
 
 
 def _ensure_volume(api: Api, namespace: str, wanted: Object, claim: Object | None) -> None:

@@ -229,6 +229,26 @@ def test_the_operators_own_claim_stays_the_classes(server, of_class):
     assert server.writes == 1
 
 
+def test_what_a_class_made_is_retained_before_anybody_shares_it(server, of_class):
+    access.ensure_cache(server, SYSTEM, of_class)
+    made = provisioned(server)
+    access.ensure_cache(server, SYSTEM, of_class)
+    assert made["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+
+
+@pytest.mark.parametrize("to_class", [True, False])
+def test_a_claim_that_other_settings_led_to_is_a_persons_to_delete(server, of_class, to_class):
+    before, after = (settings(), of_class) if to_class else (of_class, settings())
+    access.ensure_cache(server, SYSTEM, before)
+    if not to_class:
+        provisioned(server)
+    there = dict(server.objects)
+    with pytest.raises(Conflict, match="kubectl -n transcription-system delete pvc transcription-cache") as conflict:
+        access.ensure_cache(server, SYSTEM, after)
+    assert conflict.value.reason == "VolumeChanged"
+    assert server.objects == there, "with a class that deletes, the data would go with it"
+
+
 def test_without_a_volume_nothing_is_made(server):
     access.ensure_cache(server, "team-a", settings(cache={"volume": {}}, bakedModels=["base"]))
     assert server.objects == {}
