@@ -137,6 +137,7 @@ def empty_models(node, volume, options):
 def test_a_models_folder_of_another_owner(namespace, own_node, volume):
     with empty_models(own_node, volume, "size=8m,mode=755"):
         message = namespace.job("foreign", recording=recordings.dashwood(), model=PINNED).failed("ModelNotAvailable")
+    assert "WrongOwner" in message
     assert "uid 0" in message
     assert "uid 10001" in message
 
@@ -145,10 +146,10 @@ def test_a_full_volume(namespace, own_node, volume):
     with empty_models(own_node, volume, "size=8m,mode=755,uid=10001,gid=10001"):
         job = namespace.job("full", recording=recordings.dashwood(), model=PINNED)
         waiting = job.until(
-            lambda r: "space" in condition(r, "ModelReady").get("message", ""), "says that there is no space"
+            lambda r: "VolumeFull" in condition(r, "ModelReady").get("message", ""), "says that there is no space"
         )
     assert condition(waiting, "ModelReady")["status"] == "False"
-    assert "free" in condition(waiting, "ModelReady")["message"]
+    assert "free" in condition(waiting, "ModelReady")["message"], "and how much is free, and needed"
 
 
 def test_a_volume_that_is_read_only(namespace, own_node, volume):
