@@ -274,6 +274,8 @@ class _Session:
         snapshot = self.folder / "snapshots" / commit
         for folder in (self.folder / "blobs", snapshot):
             make_folder(folder)
+        for stale in self.folder.rglob(".*.tmp"):  # of a process that was killed in between
+            stale.unlink()
         for file in files:
             staged = self._staged(file)
             if staged.exists():

@@ -28,19 +28,19 @@ REPO = "whispermodel/mine"
 
 
 @pytest.fixture(scope="module")
-def store() -> Iterator[S3]:
-    with s3_server(bucket="models") as running:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    repository = tiny_repository(tmp_path_factory.mktemp("store") / "repository", WEIGHTS)
+    files = {f"mine/{path.name}": path for path in repository.iterdir()}
+    files["mine/deeper/model.safetensors"] = repository / "config.json"
+    files |= {f"changing/{name}": repository / name for name in ("config.json", "model.safetensors")}
+    with s3_server(bucket="models", files=files) as running:
         yield running
 
 
 @pytest.fixture
-def served(store: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S3:
+def served(store: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
     for name, value in store.environment.items():
         monkeypatch.setenv(name, value)
-    repository = tiny_repository(tmp_path / "repository", WEIGHTS)
-    for path in repository.iterdir():
-        store.put(f"mine/{path.name}", path)
-    store.put("mine/deeper/model.safetensors", repository / "config.json")
     return store
 
 
@@ -137,14 +137,14 @@ def test_an_object_that_changes_meanwhile(served, tmp_path, monkeypatch):
     def block(self, path, start, *rest):
         if path.endswith("model.safetensors") and start and not once.is_set():
             once.set()
-            served.put("mine/model.safetensors", replaced)
+            served.put("changing/model.safetensors", replaced)
         return real(self, path, start, *rest)
 
     monkeypatch.setattr(StoreOrigin, "_block", block)
-    error = failure(lambda: bring(tmp_path / "cache"))
+    error = failure(lambda: bring(tmp_path / "cache", "s3://models/changing"))
     assert (type(error), error.reason) == (SourceUnreachable, "SourceChanged")
     assert cache.find(parse_model(REPO), [tmp_path / "cache"]) is None
-    found = bring(tmp_path / "cache")  # the next attempt takes the new one, whole
+    found = bring(tmp_path / "cache", "s3://models/changing")  # the next attempt takes the new one, whole
     assert (found.path / "model.safetensors").read_bytes() == replaced.read_bytes()
 
 
