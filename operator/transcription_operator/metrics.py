@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from transcription_operator.receipt import Failure
 from transcription_operator.whispermodel.report import Report
 from transcription_operator.whispermodel.views import Task
 
@@ -71,7 +72,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self._verify_failures = Counter(
-            f"{prefix}_verify_failures", "Checks that found a model's files damaged.", registry=registry
+            f"{prefix}_verify_failures", "Looks at a model's files that found them damaged.", registry=registry
         )
         for result in ("hit", "miss"):
             self._requests.labels(result)
@@ -91,17 +92,21 @@ class Metrics:
         if report.cache_free_bytes is not None:
             self._free_bytes.set(report.cache_free_bytes)
 
-    def ended(self, task: Task, reason: str | None, report: Report) -> None:
-        """A model's Job has ended; with a reason if it failed."""
+    def damaged(self) -> None:
+        """A runner's look at its model, or a check of it, has found it damaged."""
+        self._verify_failures.inc()
+
+    def ended(self, task: Task, failure: Failure | None, report: Report) -> None:
+        """A model's Job has ended."""
         self.cache(report)
-        if task is Task.VERIFY and reason:
-            self._verify_failures.inc()
+        if task is Task.VERIFY and failure and failure.error_class == "CorruptModelCache":
+            self.damaged()
         if task not in (Task.DOWNLOAD, Task.REPAIR):
             return
-        self._downloads.labels("failure" if reason else "success", reason or "").inc()
+        self._downloads.labels("failure" if failure else "success", failure.name if failure else "").inc()
         self._downloaded.inc(report.downloaded_bytes or 0)
         self._written.inc(report.written_bytes or 0)
-        if not reason and report.seconds is not None:
+        if failure is None and report.seconds is not None:
             self._seconds.observe(report.seconds)
 
     def seen(self, name: str, phase: str, users: int) -> None:

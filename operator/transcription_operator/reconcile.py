@@ -126,6 +126,7 @@ class Reconciler:
                 self._annotate_model(name, names.ANNOTATION_WANTED, last_job)
             case decide.AskForRepair(name, version):
                 self._annotate_model(name, names.ANNOTATION_REPAIR, version)
+                self._metrics.damaged()
             case decide.CreateJob():
                 self._create_job(observed, action)
             case decide.DeleteJob(uid):

@@ -59,26 +59,23 @@ def state(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> Mo
     name = names.model_resource_name(wish.ref.repo, wish.ref.revision)
     if not policy.create:
         message = f"There is no WhisperModel for {wish.ref}, and here none is made for a job (models.create is false)."
-    elif not any(fnmatchcase(wish.ref.repo, pattern) for pattern in policy.allow):
-        message = f"{wish.ref.repo} is not among the models that jobs may bring here (models.allow: {_list(policy)})."
+    elif not _is_allowed(wish.ref, policy):
+        message = _forbidden(wish.ref, policy)
     else:
         return ModelState("Absent", name, argument=wish.ref.argument)
-    return ModelState(
-        "NotAllowed",
-        name,
-        message=f"{message} Ask the cluster's administrator for a WhisperModel of it, "
-        "or for a change of the operator's settings; then apply this again.",
-    )
+    return ModelState("NotAllowed", name, message=f"{message} {_ASK}")
 
 
-def fresh(wish: ModelWish, every: Iterable[Object]) -> ModelState:
+def fresh(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> ModelState:
     """With `cache: Fresh` the pod downloads the model for itself, which only works with one of the Hub."""
-    if wish.ref is not None:
+    if wish.ref is not None and _is_allowed(wish.ref, policy):
         return ModelState("NotNeeded", argument=wish.ref.argument)
     found = find(wish, every)
     spec = _spec(found) if found else None
+    if spec is None and wish.ref is not None:
+        return ModelState("NotAllowed", message=f"{_forbidden(wish.ref, policy)} {_ASK}")
     if spec is None:
-        return state(wish, (), ModelSettings())
+        return state(wish, (), policy)
     if isinstance(spec.source, HubSource):
         return ModelState("NotNeeded", argument=spec.source.ref.argument)
     message = f"cache: Fresh downloads from the Hub, and WhisperModel {wish} is {spec.origin}: leave spec.cache out."
@@ -98,21 +95,35 @@ def without_cache(wish: ModelWish, settings: Settings) -> ModelState | None:
     return ModelState("NoVolume", message=message)
 
 
-def _list(policy: ModelSettings) -> str:
-    return ", ".join(policy.allow) or "none"
+_ASK = (
+    "Ask the cluster's administrator for a WhisperModel of it, or for a change of the operator's settings; "
+    "then apply this again."
+)
+
+
+def _is_allowed(ref: ModelRef, policy: ModelSettings) -> bool:
+    return any(fnmatchcase(ref.repo, pattern) for pattern in policy.allow)
+
+
+def _forbidden(ref: ModelRef, policy: ModelSettings) -> str:
+    allowed = ", ".join(policy.allow) or "none"
+    return f"{ref.repo} is not among the models that jobs may bring here (models.allow: {allowed})."
 
 
 def _state_of(item: Object) -> ModelState:
     meta, status = item["metadata"], item.get("status") or {}
     spec = _spec(item)
     ready: Object = next((c for c in status.get("conditions") or [] if c.get("type") == READY), {})
-    phase = status.get("phase")
+    phase, annotations = status.get("phase"), meta.get("annotations") or {}
+    last_job = str(status.get("lastJob") or "")
     if "deletionTimestamp" in meta:
         kind, message = "Waiting", "It is being deleted, and made anew when it is gone."
-    elif (meta.get("annotations") or {}).get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
+    elif annotations.get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
         kind, message = "Waiting", "Its repair has been asked for."
     elif spec is not None and phase == "Ready" and ready.get("status") == "True":
         kind, message = "Ready", ""
+    elif phase in ("Failed", "Evicted") and last_job and annotations.get(names.ANNOTATION_WANTED) == last_job:
+        kind, message = "Waiting", "It has been asked for again."
     elif phase == "Failed":
         kind, message = "Failed", str(ready.get("message") or "")
     elif phase == "Evicted" and ready.get("reason") == "Evicted":
@@ -131,7 +142,7 @@ def _state_of(item: Object) -> ModelState:
         message=message,
         reason=str(ready.get("reason") or ""),
         failed_at=times.parse(status.get("failedAt")),
-        last_job=str(status.get("lastJob") or ""),
+        last_job=last_job,
     )
 
 

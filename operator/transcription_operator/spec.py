@@ -131,8 +131,8 @@ def _options(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if spec.get("task"):
         yield "task", spec["task"]
     vad = spec.get("vad") or {}
-    for prefix, names, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
-        for name in names:
+    for prefix, options, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
+        for name in options:
             if source.get(name) is not None:
                 yield prefix + _snake(name), source[name]
     if vad.get("enabled", True):

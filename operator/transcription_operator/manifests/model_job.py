@@ -25,12 +25,14 @@ class Work:
 
 
 def arguments(spec: ModelSpec, task: Task) -> list[str]:
-    """The runner's command line. A repair is a download: it verifies what is there and fetches the rest."""
+    """The runner's command line. A repair is a download that does not stop at a quick look at what is there: it
+    compares every file with its hash, and fetches those that do not hold."""
     folder = f"--model_dir={MODELS_FOLDER}"
     if task in (Task.DOWNLOAD, Task.REPAIR):
+        thorough = ["--refresh"] if task is Task.REPAIR else []
         if isinstance(spec.source, UrlSource):
-            return ["models", "download", spec.source.url, f"--name={spec.ref.repo}", folder]
-        return ["models", "download", spec.ref.repo, f"--revision={spec.ref.revision}", folder]
+            return ["models", "download", spec.source.url, f"--name={spec.ref.repo}", folder, *thorough]
+        return ["models", "download", spec.ref.repo, f"--revision={spec.ref.revision}", folder, *thorough]
     if task is Task.VERIFY:
         return ["models", "verify", spec.argument(MODELS_FOLDER), folder]
     return ["models", "remove", spec.ref.argument, "--missing_ok", folder]

@@ -24,6 +24,8 @@ _USE_STEP = timedelta(hours=1)
 _EVICTION_GRACE = timedelta(seconds=30)
 """Between the end of Ready and the removal: time for a job that saw it Ready a moment ago to show up."""
 _CHECK = 15.0
+_FAILED_KEPT = timedelta(days=1)
+"""What the operator made for a job, a misspelt name perhaps, and could not get: how long it stays to be read."""
 _EVICTING = "Evicting"
 _KEEP = f"kubectl annotate whispermodel {{name}} {names.ANNOTATION_KEEP_FILES}=true"
 
@@ -219,7 +221,11 @@ def _under_way(draft: _Draft, spec: ModelSpec, job: JobView) -> Plan:
     task = _task(job)
     draft.fields["jobName"] = job.name
     words = f"Job {job.name} {_WORK[task]} {spec.origin}. {draft.o.message}"
-    draft.become(_PHASES[task], False, _REASONS[task], words.strip())
+    if task is Task.REMOVE and draft.phase != "Evicted":
+        # The removal was begun for another one with the same files, which is gone now.
+        draft.become("Pending", False, "Removing", words.strip())
+    else:
+        draft.become(_PHASES[task], False, _REASONS[task], words.strip())
     return draft.plan(_CHECK if draft.o.message else None)
 
 
@@ -242,8 +248,10 @@ def _succeeded(draft: _Draft, spec: ModelSpec, job: JobView, task: Task) -> None
             draft.fields.pop(fact, None)
         draft.conditions.remove(VERIFIED)
         draft.conditions.remove(EVICTION_DUE)
-        if draft.phase in ("Ready", "Evicted"):
+        if draft.phase == "Evicted":
             draft.become("Evicted", False, "Evicted", f"Nobody used {spec.origin}; the next job downloads it again.")
+        else:
+            draft.become("Pending", False, "Removing", f"The files of {spec.origin} were removed for another one.")
         return
     size = f" ({draft.fields['bytes']} bytes)" if "bytes" in draft.fields else ""
     if task is Task.REPAIR:
@@ -251,7 +259,9 @@ def _succeeded(draft: _Draft, spec: ModelSpec, job: JobView, task: Task) -> None
         draft.ready("Repaired", f"The cached copy of {spec.origin} was damaged; {job.name} has repaired it{size}.")
     else:
         draft.ready("Ready", f"{spec.origin} is in the cache{size}.")
-    draft.conditions.set(VERIFIED, True, "Verified", f"Every file was checked at {times.render(_ended(draft, job))}.")
+    if task is not Task.DOWNLOAD or draft.o.report.transferred:
+        when = times.render(_ended(draft, job))
+        draft.conditions.set(VERIFIED, True, "Verified", f"Every file agreed with its hash at {when}.")
 
 
 def _ended(draft: _Draft, job: JobView) -> Any:
@@ -303,7 +313,7 @@ def _next(draft: _Draft, spec: ModelSpec) -> Plan:
     if draft.phase == "Failed" or gone:
         wanted = o.annotations.get(names.ANNOTATION_WANTED) == draft.fields.get("lastJob", "")
         if not (asked or wanted or changed):
-            return draft.plan()
+            return _given_up(draft)
         draft.fields.pop("retry", None)
         return _start(draft, spec, _first_task(spec))
     if draft.conditions.reason(READY) == _EVICTING:
@@ -318,6 +328,17 @@ def _next(draft: _Draft, spec: ModelSpec) -> Plan:
         return draft.plan(left)
     tasks = {"Corrupt": Task.REPAIR, "Verifying": Task.VERIFY}
     return _start(draft, spec, tasks.get(draft.phase, _first_task(spec)))
+
+
+def _given_up(draft: _Draft) -> Plan:
+    failed = times.parse(draft.fields.get("failedAt"))
+    if failed is None or not draft.o.made_by_operator:
+        return draft.plan()
+    left = (failed + _FAILED_KEPT - draft.o.now).total_seconds()
+    if left > 0:
+        return draft.plan(left)
+    draft.actions.append(DeleteModel())
+    return draft.plan()
 
 
 def _first_task(spec: ModelSpec) -> Task:

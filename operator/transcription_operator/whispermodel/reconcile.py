@@ -77,7 +77,7 @@ class ModelReconciler:
         if plan.status is not None:
             self._metrics.seen(observed.name, plan.status["phase"], len(observed.usage.jobs))
         if plan.settled is not None:
-            self._metrics.ended(plan.settled, observed.failure.name if observed.failure else None, observed.report)
+            self._metrics.ended(plan.settled, observed.failure, observed.report)
 
     # --- actions -------------------------------------------------------------------------------------------
 

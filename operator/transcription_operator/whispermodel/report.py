@@ -18,9 +18,15 @@ class Report:
     cache_bytes: int | None = None
     cache_free_bytes: int | None = None
     downloaded_bytes: int | None = None
+    resumed_bytes: int | None = None
     written_bytes: int | None = None
     seconds: float | None = None
     removed_bytes: int | None = None
+
+    @property
+    def transferred(self) -> bool:
+        """Whether a download did more than a quick look at files that were there already."""
+        return bool(self.downloaded_bytes or self.resumed_bytes)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -56,6 +62,7 @@ def parse(message: str) -> Report:
             cache_bytes=_number(cache, "bytes"),
             cache_free_bytes=_number(cache, "freeBytes"),
             downloaded_bytes=_number(transfer, "bytesDownloaded"),
+            resumed_bytes=_number(transfer, "bytesResumed"),
             written_bytes=_number(transfer, "bytesWritten"),
             seconds=float(seconds) if isinstance(seconds, (int, float)) and seconds >= 0 else None,
             removed_bytes=_number(removed, "bytes"),

@@ -81,11 +81,6 @@ class ObservedModel:
     retention: Retention = Retention()
 
     @property
-    def namespace(self) -> str:
-        """None: it belongs to the cluster. Its events are in `default`, as those of all such resources."""
-        return ""
-
-    @property
     def conditions(self) -> list[conditions.Condition]:
         """The resource's conditions as they are."""
         return list(self.status.get("conditions") or [])

@@ -91,7 +91,11 @@ class a_model:  # noqa: N801  (read: "a model that ...")
         return self
 
     def with_complete_job(self, task: Task = Task.DOWNLOAD, **fields: Any) -> a_model:
-        report = Report(commit="c0ffee", bytes=290, files=9) if task is not Task.REMOVE else Report(removed_bytes=290)
+        report = (
+            Report(commit="c0ffee", bytes=290, files=9, downloaded_bytes=290)
+            if task is not Task.REMOVE
+            else Report(removed_bytes=290)
+        )
         self._fields["report"] = report
         return self.with_job(task, ended="Complete", ended_at=NOW, **fields)
 
@@ -102,9 +106,8 @@ class a_model:  # noqa: N801  (read: "a model that ...")
         self._fields["failure"] = Failure(error_class, message, reason=reason or None)
         return self.with_job(task, ended="Failed", **{"ended_at": NOW, **fields})
 
-    def without_job(self) -> a_model:
-        for key in ("job", "report", "failure"):
-            self._fields.pop(key, None)
+    def found_there_already(self) -> a_model:
+        self._fields["report"] = replace(self._fields["report"], downloaded_bytes=0)
         return self
 
     def saying(self, message: str) -> a_model:

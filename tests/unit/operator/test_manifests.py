@@ -292,12 +292,12 @@ def test_a_models_own_token_comes_before_the_settings():
     assert token_of(job) == {"name": "gated", "key": "token"}
 
 
-@pytest.mark.parametrize("task", [Task.DOWNLOAD, Task.REPAIR])
-def test_a_model_from_an_object_store(task):
+@pytest.mark.parametrize(("task", "more"), [(Task.DOWNLOAD, []), (Task.REPAIR, ["--refresh"])])
+def test_a_model_from_an_object_store(task, more):
     model = parse_model("ours", {"source": {"url": "s3://b/m"}, "credentialsSecret": {"name": "keys"}})
     container = runner_of(model_job_for(model, task, hub={"tokenSecret": "hf"}))
     assert container["args"] == [
-        "models", "download", "s3://b/m", "--name=whispermodel/ours", "--model_dir=/cache/models",
+        "models", "download", "s3://b/m", "--name=whispermodel/ours", "--model_dir=/cache/models", *more,
     ]  # fmt: skip
     assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
     assert "HF_TOKEN" not in env_of(container), "a token of the Hub is nobody else's"

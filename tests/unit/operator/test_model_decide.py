@@ -63,6 +63,12 @@ def test_then_it_is_ready_and_says_what_it_is():
     assert plan.settled is Task.DOWNLOAD
 
 
+def test_files_that_were_there_already_are_not_called_verified():
+    plan = plan_of(a_model().with_complete_job().found_there_already())
+    assert is_(plan, "Ready", "True/Ready")
+    assert [c["type"] for c in plan.status["conditions"]] == ["Ready"]
+
+
 def test_and_its_jobs_end_counts_once():
     model = a_model().with_complete_job()
     plan = plan_of(model.after(plan_of(model)))
@@ -109,6 +115,21 @@ def test_it_is_tried_again_when_somebody_asks_and_once_for_each_asking(again):
     plan = plan_of(model)
     assert is_(plan, "Failed", "False/ModelMissing")
     assert plan_of(model.after(plan)).actions == ()
+
+
+def test_what_the_operator_could_not_get_does_not_stay():
+    model = a_model().made_by_the_operator().with_failed_job("ModelMissing")
+    plan = plan_of(model)
+    assert plan_of(model.after(plan)).requeue == 86400
+    assert plan_of(model.at(NOW + timedelta(days=1))).actions == (DeleteModel(),)
+
+
+def test_a_removal_for_another_one_of_the_same_files_is_waited_for_and_made_good():
+    model = a_model().with_job(Task.REMOVE)
+    plan = plan_of(model)
+    assert is_(plan, "Pending", "False/Removing")
+    plan = plan_of(model.after(plan).with_complete_job(Task.REMOVE))
+    assert plan.actions == (StartJob(Task.DOWNLOAD, replacing="job-uid"),)
 
 
 def test_what_may_work_later_is_tried_later_and_each_time_later_than_before():
