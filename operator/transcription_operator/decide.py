@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from transcription_operator import conditions as cond
-from transcription_operator import names, receipt, times
+from transcription_operator import names, receipt, times, volume_trouble
 from transcription_operator.conditions import Conditions
 from transcription_operator.errors import SpecError
 from transcription_operator.manifests.runner_job import Model
@@ -20,7 +20,7 @@ from transcription_operator.views import JobView, ModelState, Observed, PodView,
 _PENDING_CHECK = 15.0
 _REPAIRING, _REPAIRED = "Repairing", "Repaired"
 _RECEIPT_LOST = "ReceiptLost"
-_NO_JOB = (_RECEIPT_LOST, "JobConflict", "JobRefused")
+_NO_JOB = (_RECEIPT_LOST, "JobConflict", "JobRefused", "VolumeNotReady", "VolumeChanged")
 """Reasons of Started that stand although there is no Job."""
 
 
@@ -265,6 +265,12 @@ def _gate(draft: _Draft, spec: Spec, state: ModelState) -> Plan | None:
         case "NotNeeded":
             draft.model(True, "NotNeeded", "cache: Fresh: the pod downloads the model for itself.")
             return None
+        case "Baked":
+            draft.model(True, "Baked", f"{wish} is in the runner's image.")
+            return None
+        case "NoVolume":
+            draft.model(False, "ModelNotFound", state.message)
+            return draft.fail("ModelNotAvailable", state.message)
         case "Ready" if before in (_REPAIRING, _REPAIRED):
             draft.model(True, _REPAIRED, f"The cached copy of {wish} was damaged, and is repaired.")
             return None
@@ -346,8 +352,9 @@ def _why_not_running(o: Observed, pod: PodView | None, job: JobView) -> tuple[st
     if pod.trouble:
         return pod.trouble.reason, _ADVICE[pod.trouble.reason].format(pod=pod.name, words=pod.trouble.message)
     if warnings:
-        reason = "VolumeNotBound" if "Mount" in warnings or "Volume" in warnings else "JobCreated"
-        return reason, _ADVICE[reason].format(pod=pod.name, words=warnings)
+        if trouble := volume_trouble.explain(warnings):
+            return trouble.reason, f"Pod {pod.name} waits for a volume: {warnings} {trouble.advice}"
+        return "JobCreated", _ADVICE["JobCreated"].format(pod=pod.name, words=warnings)
     return "JobCreated", f"Pod {pod.name} is being started."
 
 

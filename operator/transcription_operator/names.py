@@ -59,6 +59,8 @@ ANNOTATION_GENERATION = f"{GROUP}/finished-generation"
 """On a finished TranscriptionJob: the generation of which `expires-at` speaks."""
 ANNOTATION_EXPIRES = f"{GROUP}/expires-at"
 """On a finished TranscriptionJob: when its time to live ends."""
+ANNOTATION_VOLUME = f"{GROUP}/volume"
+"""On a namespace's PersistentVolume: a hash of what it was made of."""
 
 FINALIZER = f"{GROUP}/model-files"
 """Holds a WhisperModel until its files are removed."""

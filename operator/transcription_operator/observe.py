@@ -54,8 +54,9 @@ def observe_warnings(api: Api, namespace: str, job: JobView, pods: Sequence[PodV
 
 def observe_model(api: Api, spec: Spec, settings: Settings) -> ModelState:
     """What the WhisperModels say about a job's model."""
+    without_cache = None if spec.fresh else resolve.without_cache(spec.model, settings)
     look = resolve.fresh if spec.fresh else resolve.state
-    return look(spec.model, api.list(k8s.WHISPER_MODELS), settings.models)
+    return without_cache or look(spec.model, api.list(k8s.WHISPER_MODELS), settings.models)
 
 
 def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed | None:

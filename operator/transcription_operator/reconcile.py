@@ -90,7 +90,7 @@ class Reconciler:
 
     def _report_conflict(self, observed: Observed, conflict: Conflict) -> None:
         kept = conditions.Conditions(observed.conditions, generation=observed.generation, now=times.now())
-        kept.set(conditions.STARTED, False, "JobConflict", conflict.message)
+        kept.set(conditions.STARTED, False, conflict.reason, conflict.message)
         wanted = {
             **{key: value for key, value in observed.status.items() if key not in _RUNNERS_OWN},
             "observedGeneration": observed.generation,

@@ -11,7 +11,7 @@ from transcription_operator.conditions import READY, is_true
 from transcription_operator.errors import SpecError
 from transcription_operator.manifests import pods
 from transcription_operator.models import ModelRef, ModelWish
-from transcription_operator.settings import ModelSettings
+from transcription_operator.settings import ModelSettings, Settings
 from transcription_operator.views import ModelState, Object
 from transcription_operator.whispermodel.spec import HubSource, ModelSpec, parse
 
@@ -80,6 +80,19 @@ def fresh(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> Mo
         return ModelState("NotNeeded", argument=spec.source.ref.argument)
     message = f"cache: Fresh downloads from the Hub, and WhisperModel {wish} is {spec.origin}: leave spec.cache out."
     return ModelState("Unusable", spec.name, message=message)
+
+
+def without_cache(wish: ModelWish, settings: Settings) -> ModelState | None:
+    """A model that the runner's image has; or that there is no shared volume to have another one in. Else None."""
+    if wish.ref in settings.baked_models:
+        return ModelState("Baked", argument=wish.ref.argument)
+    if settings.cache.shared:
+        return None
+    message = (
+        f"{wish} is not in the runner's image (runner.bakedModels), and there is no shared volume to download it to. "
+        "Name a model that the image has, set cache: Fresh, or give the operator a cache.volume."
+    )
+    return ModelState("NoVolume", message=message)
 
 
 _ASK = (

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transcription_operator import models
+from transcription_operator import models, names
 from transcription_operator.errors import SpecError
 
 AUDIO_MOUNT = "/audio"
@@ -105,7 +105,14 @@ def _volume(value: Mapping[str, Any], where: str) -> VolumePath:
     path = str(value.get("path") or "")
     if ".." in path.split("/"):
         raise SpecError(f"{where}.path: {path!r} leaves the volume; write the path without '..'.")
-    return VolumePath(claim=str(value["claimName"]), path=path)
+    claim = str(value["claimName"])
+    if claim == names.CACHE_CLAIM:
+        # It holds every namespace's transcripts; and a pod with the same CSI volume twice never starts.
+        raise SpecError(
+            f"{where}.claimName: {claim} is the operator's own claim onto the shared volume, which holds everybody's "
+            "transcripts; use another claim."
+        )
+    return VolumePath(claim=claim, path=path)
 
 
 def _url(value: str, where: str) -> str:
@@ -124,8 +131,8 @@ def _options(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if spec.get("task"):
         yield "task", spec["task"]
     vad = spec.get("vad") or {}
-    for prefix, names, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
-        for name in names:
+    for prefix, options, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
+        for name in options:
             if source.get(name) is not None:
                 yield prefix + _snake(name), source[name]
     if vad.get("enabled", True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from transcription_operator import access, names, times
 from transcription_operator import api as k8s
-from transcription_operator import names, times
 from transcription_operator.api import Api, ApiError, Object
 from transcription_operator.keys import AnyKey, Key, ModelKey
 from transcription_operator.queue import WorkQueue
@@ -63,6 +63,7 @@ class Sweeper:
         for item in self._api.list(k8s.TRANSCRIPTION_JOBS, labels=FINISHED, metadata_only=True):
             if is_due(item):
                 self._queue.add(key_of(item))
+        access.remove_abandoned_volumes(self._api)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -104,7 +104,7 @@ class ModelState:
     """The state of a job's model, as its WhisperModel tells it."""
 
     status: str
-    """NotNeeded, Absent, NotFound, NotAllowed, Unusable, Waiting, Retrying, Ready, Failed or Evicted."""
+    """NotNeeded, Baked, NoVolume; Absent, NotFound, NotAllowed, Unusable; Waiting, Retrying, Ready, Failed, Evicted."""
     name: str = ""
     """The WhisperModel's name, whether there is one yet or not."""
     uid: str | None = None

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transcription_runner import cache
-from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
+from transcription_runner.errors import BadAudio, Internal, OutOfMemory, OutputFailed, RunnerError, Temporary, Usage
 from transcription_runner.filesystem import free_bytes
 from transcription_runner.names import ModelName
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
 from transcription_runner.printer import Printer
 from transcription_runner.progress import Bar, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
-from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
+from transcription_runner.report import DEFAULT_INLINE_LIMIT, Delivery, Reporter, inline
 from transcription_runner.settings import File, Settings, runner_version
 from transcription_runner.sources import Source, check_local, fetched
 from transcription_runner.writers import render
@@ -188,6 +188,11 @@ class Job:
         """Whether this is a TranscriptionJob's attempt: its result is written once."""
         return bool(self._environ.get("TRANSCRIPTION_JOB"))
 
+    @property
+    def ephemeral(self) -> bool:
+        """Whether what is written to the output folder ends with this pod: there is no shared volume."""
+        return bool(self._environ.get("TRANSCRIPTION_EPHEMERAL"))
+
     def run_all(self, files: Sequence[File]) -> Generator[tuple[File, dict[str, Any] | RunnerError]]:
         """Transcribe files; yields each with its receipt, or with the error that it met, as it is finished."""
         if len(files) > 1 and self.settings.engine == "transformers" and not self.in_pod:
@@ -311,27 +316,28 @@ class Job:
             url = addresses.get(f"{copy.name}.json") or next(iter(addresses.values()), None)
             _log.info("copied to %s", ", ".join(addresses.values()))
         duration, speed = float(durable.facts.get("duration") or 0), float(durable.facts.get("speed") or 0)
-        delivered = False
         if self._reporter is not None:
             delivery = self._reporter.result(durable.result, duration=duration, speed=speed)
-            delivered, value_digest = delivery.delivered, delivery.digest
         else:
-            value_digest = digest(inline(durable.result, DEFAULT_INLINE_LIMIT)[0])
+            value, truncated = inline(durable.result, DEFAULT_INLINE_LIMIT)
+            delivery = Delivery(delivered=False, digest=digest(value), truncated=truncated)
+        if self.ephemeral and url is None:
+            see_that_nothing_is_lost(delivery, len(durable.data))
         timings["total"] = time.monotonic() - started
         return {
             "version": VERSION,
             "result": {
-                "path": self._shown_path(durable.path),
+                "path": None if self.ephemeral else self._shown_path(durable.path),
                 "url": url,
                 "sha256": durable.sha256,
                 "bytes": len(durable.data),
-                "digest": value_digest,
+                "digest": delivery.digest,
             },
             "text": str(durable.result.get("text", ""))[:_RECEIPT_TEXT],
             "language": durable.result.get("language"),
             "duration": duration,
             "segments": len(durable.result.get("segments", [])),
-            "delivered": delivered,
+            "delivered": delivery.delivered,
             "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
             "model": durable.facts.get("model"),
             "device": durable.facts.get("device"),
@@ -442,6 +448,30 @@ def out_of_memory(error: BaseException) -> OutOfMemory:
         f"Out of memory: {str(error).splitlines()[0] if str(error) else type(error).__name__}",
         hint="Use a smaller --batch_size or model, or give the pod more memory (spec.resources).",
     )
+
+
+class ResultTooLarge(OutputFailed):
+    """Another try would make the same result: it is not tried again."""
+
+    exit_code = 64
+
+
+def see_that_nothing_is_lost(delivery: Delivery, size: int) -> None:
+    """Where nothing but the resource holds the result, all of it must have arrived. size: bytes of the JSON.
+
+    Raises ResultTooLarge, Temporary.
+    """
+    if delivery.truncated:
+        raise ResultTooLarge(
+            f"The result has {human_bytes(size)}, more than a status may hold, and there is no shared volume to keep "
+            "it on: status.result has its beginning.",
+            hint="Set spec.output.url, or have the operator's inlineLimitBytes raised, or give it a cache.volume.",
+        )
+    if not delivery.delivered:
+        raise Temporary(
+            "The API server did not take the result, and there is no shared volume to keep it on.",
+            hint="It is transcribed again. Set spec.output.url, and a result is never at the API server alone.",
+        )
 
 
 def internal(error: BaseException) -> Internal:

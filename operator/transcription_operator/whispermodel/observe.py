@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from transcription_operator import api as k8s
-from transcription_operator import models, names, observe, resolve, times
+from transcription_operator import models, names, observe, resolve, times, volume_trouble
 from transcription_operator.api import Api, Object
 from transcription_operator.errors import SpecError
 from transcription_operator.receipt import Failure
@@ -62,7 +62,9 @@ def _with_job(api: Api, observed: ObservedModel, spec: ModelSpec, settings: Sett
     if pod and pod.trouble:
         message = f"Its pod does not start: {pod.trouble.message}"
     elif warnings := observe.observe_warnings(api, namespace, job, pods):
-        message = f"Its pod does not start: {'; '.join(warnings)}"
+        words = "; ".join(warnings)
+        trouble = volume_trouble.explain(words)
+        message = f"Its pod does not start: {words}" + (f" {trouble.advice}" if trouble else "")
     elif pod and pod.failure:
         message = f"The attempt before ended with {pod.failure.name}: {pod.failure}"
     return replace(observed, message=message)

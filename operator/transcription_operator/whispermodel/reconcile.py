@@ -119,6 +119,7 @@ class ModelReconciler:
         if not isinstance(observed.spec, ModelSpec):
             return
         namespace = self._settings.namespace
+        access.require_volume(self._settings)
         access.ensure_cache(self._api, namespace, self._settings)
         work = model_job.Work(action.task, action.retries, action.repairs)
         body = model_job.build(observed.spec, self._settings, work)

@@ -84,8 +84,8 @@ def test_all_that_the_operator_may(chart):
         "events.k8s.io/events": {"create"},
         "serviceaccounts": {"get", "create"},
         "configmaps": {"get", "create", "patch"},
-        "persistentvolumeclaims": {"get", "create"},
-        "persistentvolumes": {"get", "create", "delete"},
+        "persistentvolumeclaims": {"get", "create", "delete"},
+        "persistentvolumes": {"get", "list", "create", "patch", "delete"},
         "rbac.authorization.k8s.io/rolebindings": {"get", "create"},
         "rbac.authorization.k8s.io/clusterroles": {"bind"},
     }

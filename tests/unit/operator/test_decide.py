@@ -57,6 +57,19 @@ def test_once_the_model_is_there_the_job_is_made():
     assert state(plan, "ModelReady") == "True/Ready"
 
 
+def test_a_model_in_the_image_waits_for_nothing():
+    plan = plan_of(a_job().whose_model_is("Baked", uid=None))
+    assert state(plan, "ModelReady") == "True/Baked"
+    assert isinstance(plan.actions[-1], CreateJob)
+
+
+def test_without_a_volume_no_other_model_can_be_had():
+    plan = plan_of(a_job().of_model("small").whose_model_is("NoVolume", uid=None, message="Name another."))
+    assert state(plan, "Failed") == "True/ModelNotAvailable"
+    assert "Name another." in condition(plan, "Failed")["message"]
+    assert plan.actions == (MarkFinished(),)
+
+
 def test_a_fresh_cache_waits_for_nothing():
     plan = plan_of(a_job().having(cache="Fresh").whose_model_is("NotNeeded", uid=None))
     assert state(plan, "ModelReady") == "True/NotNeeded"

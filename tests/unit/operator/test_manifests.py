@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.operator.building import a_job, settings
 from transcription_operator import names
-from transcription_operator.manifests import model_job, namespace, quantity, resources, runner_job
+from transcription_operator.manifests import model_job, quantity, resources, runner_job
 from transcription_operator.spec import Spec
 from transcription_operator.whispermodel.spec import ModelSpec
 from transcription_operator.whispermodel.spec import parse as parse_model
@@ -316,17 +316,6 @@ def test_other_work_on_a_models_files(model, task, arguments):
     assert model_job.arguments(model, task) == ["models", *arguments, "--model_dir=/cache/models"]
 
 
-def test_a_namespaces_volume_is_reserved_for_its_claim():
-    volume = namespace.cache_volume("team-a", settings())
-    claim = namespace.cache_claim("team-a", settings())
-    assert volume["metadata"]["name"] == claim["spec"]["volumeName"] == "transcription-cache-team-a"
-    assert volume["spec"]["claimRef"]["namespace"] == "team-a"
-    assert volume["spec"]["claimRef"]["name"] == claim["metadata"]["name"] == "transcription-cache"
-    assert volume["spec"]["storageClassName"] == claim["spec"]["storageClassName"] == ""
-    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-    assert volume["spec"]["hostPath"] == {"path": "/srv/transcription"}
-
-
 DEFAULTS = {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "16Gi", "nvidia.com/gpu": 1}}
 
 
@@ -377,3 +366,34 @@ def test_quantities(less, more):
 def test_no_quantities(text):
     with pytest.raises(ValueError, match="no quantity"):
         quantity.parse(text)
+
+
+NO_VOLUME: dict[str, Any] = {"cache": {"volume": {}}, "bakedModels": ["base"]}
+
+
+def test_without_a_shared_volume_a_pod_keeps_to_itself():
+    job = job_for(NO_VOLUME)
+    pod, runner = pod_of(job), runner_of(job)
+    assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert "initContainers" not in pod
+    assert mounts_of(runner)["/transcripts"] == {"name": "transcripts", "mountPath": "/transcripts"}
+    assert {"name": "transcripts", "emptyDir": {}} in pod["volumes"]
+    assert "/models" not in mounts_of(runner)
+    assert env_of(runner)["TRANSCRIPTION_EPHEMERAL"] == "1"
+    assert env_of(runner)["HF_HUB_OFFLINE"] == "1"
+    [_, rule] = job["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == "runner"
+
+
+def test_a_baked_model_needs_no_mount_beside_a_shared_volume():
+    runner = runner_of(job_for({"bakedModels": ["base"]}))
+    assert "/models" not in mounts_of(runner), "the folder may not be there yet, and the node would make it as root"
+    assert mounts_of(runner)["/transcripts"]["subPath"] == "transcripts/team-a/interview"
+    assert "TRANSCRIPTION_EPHEMERAL" not in env_of(runner)
+    assert "/models" in mounts_of(runner_of(job_for({"bakedModels": ["base"]}, model="small")))
+
+
+def test_a_fresh_model_needs_no_shared_volume():
+    job = job_for(NO_VOLUME, model="small", cache="Fresh")
+    assert mounts_of(runner_of(job))["/models"] == {"name": "models", "mountPath": "/models"}
+    assert {"name": "models", "emptyDir": {}} in pod_of(job)["volumes"]

@@ -68,7 +68,15 @@ def test_no_models(written):
         models.parse(written)
 
 
-@pytest.mark.parametrize("audio", [{}, {"url": "--model=x"}, {"volume": {"claimName": "c", "path": "a/../../b"}}])
+@pytest.mark.parametrize(
+    "audio",
+    [
+        {},
+        {"url": "--model=x"},
+        {"volume": {"claimName": "c", "path": "a/../../b"}},
+        {"volume": {"claimName": "transcription-cache", "path": "transcripts/team-b/x/x.json"}},
+    ],
+)
 def test_sources_that_are_none(audio):
     with pytest.raises(SpecError, match=r"spec\.audio"):
         parse_spec({"audio": audio, "model": "base"})
