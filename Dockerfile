@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Two images: `operator` (the controller, no torch) and `runner` (what transcribes).
+# Two images: `operator` (the controller, no torch) and `runner` (what transcribes); `runner-baked` has models inside too.
 #
 #   docker buildx bake                    both, on Debian's own image
 #   python -m tests.cluster images        both, by buildah on a debootstrapped base, for the test cluster
@@ -107,3 +107,27 @@ USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["transcription-runner"]
 COPY --from=code /out/ /
+
+# ---- The same with models inside: no shared volume needed (docs/model-cache.md) --------------------------------------
+#   docker buildx build --target runner-baked --build-arg MODELS="openai/whisper-base openai/whisper-large-v3@main" .
+# A gated repository: `--secret id=hf_token,src=FILE`. A mirror: `--build-arg HF_ENDPOINT=https://…`.
+# They come by the runner's own verified download, and are root's: nobody in the pod can change them.
+FROM runner AS models
+ARG MODELS="openai/whisper-base"
+ARG HF_ENDPOINT=""
+USER 0:0
+RUN --mount=type=secret,id=ca,target=/run/secrets/ca.pem \
+    --mount=type=secret,id=hf_token,target=/run/secrets/hf_token \
+    if [ -s /run/secrets/ca.pem ]; then export TRANSCRIPTION_CA_BUNDLE=/run/secrets/ca.pem; fi; \
+    if [ -s /run/secrets/hf_token ]; then HF_TOKEN=$(cat /run/secrets/hf_token); export HF_TOKEN; fi; \
+    if [ -z "$HF_ENDPOINT" ]; then unset HF_ENDPOINT; fi; \
+    for model in $MODELS; do \
+      transcription-runner models download "${model%@*}" $(case "$model" in *@*) echo "--revision=${model##*@}";; esac) \
+        --model_dir=/opt/models || exit; \
+    done && \
+    rm -rf /opt/models/.staging && chmod -R u=rwX,go=rX /opt/models
+
+FROM runner AS runner-baked
+LABEL org.opencontainers.image.description="Whisper's command line, and the pod of a TranscriptionJob, with models inside"
+ENV TRANSCRIPTION_BAKED_MODELS=/opt/models
+COPY --from=models /opt/models/ /opt/models/

@@ -13,6 +13,15 @@ variable "BASE_IMAGE" {
   default = "debian:trixie-slim"
 }
 
+// For runner-baked, which is built only when asked for: docker buildx bake runner-baked
+variable "MODELS" {
+  default = "openai/whisper-base"
+}
+
+variable "HF_ENDPOINT" {
+  default = ""
+}
+
 group "default" {
   targets = ["operator", "runner"]
 }
@@ -39,4 +48,15 @@ target "runner" {
   inherits = ["common"]
   target   = "runner"
   tags     = ["${REGISTRY}transcription-runner:${TAG}"]
+}
+
+// MODELS="openai/whisper-large-v3" docker buildx bake runner-baked
+target "runner-baked" {
+  inherits = ["common"]
+  target   = "runner-baked"
+  args = {
+    MODELS      = MODELS
+    HF_ENDPOINT = HF_ENDPOINT
+  }
+  tags = ["${REGISTRY}transcription-runner:${TAG}-baked"]
 }

@@ -40,6 +40,7 @@ class Kind:
 
 
 TRANSCRIPTION_JOBS = Kind(f"apis/{names.API_VERSION}", names.PLURAL)
+WHISPER_MODELS = Kind(f"apis/{names.API_VERSION}", names.MODEL_PLURAL, namespaced=False)
 JOBS = Kind("apis/batch/v1", "jobs")
 PODS = Kind("api/v1", "pods")
 SERVICE_ACCOUNTS = Kind("api/v1", "serviceaccounts")
@@ -195,7 +196,7 @@ class Api:
             self._creates.take()
         return self._request("POST", kind.path(namespace), query={"fieldManager": names.FIELD_MANAGER}, body=body)
 
-    def apply_status(self, kind: Kind, body: Object, namespace: str, name: str) -> Object:
+    def apply_status(self, kind: Kind, body: Object, namespace: str | None, name: str) -> Object:
         """Server-side apply to the status subresource."""
         return self._request(
             "PATCH",
@@ -215,9 +216,15 @@ class Api:
             content_type="application/merge-patch+json",
         )
 
-    def delete(self, kind: Kind, name: str, namespace: str | None = None, *, uid: str | None = None) -> bool:
-        """Delete an object (only the one with this uid); False if it is not there, or is another one."""
-        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+    def delete(
+        self, kind: Kind, name: str, namespace: str | None = None, *, uid: str | None = None, foreground: bool = False
+    ) -> bool:
+        """Delete an object (only the one with this uid); False if it is not there, or is another one.
+
+        With `foreground` its name stays taken until everything that it owns is gone.
+        """
+        policy = "Foreground" if foreground else "Background"
+        options: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy}
         if uid:
             options["preconditions"] = {"uid": uid}
         try:

@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     version = metadata.version("transcription-operator")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
     commands = parser.add_subparsers(dest="command", required=True)
-    run = commands.add_parser("run", help="watch TranscriptionJobs and run them")
+    run = commands.add_parser("run", help="watch TranscriptionJobs and WhisperModels, and run them")
     run.add_argument("--config", type=Path, default=settings.DEFAULT_PATH, help="settings file (default: %(default)s)")
     run.add_argument(
         "--kubeconfig", help="how to reach the API server (default: the pod's account, else the user's kubeconfig)"
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("debug", "info", "warning", "error"),
         default=(os.environ.get("TRANSCRIPTION_LOG_LEVEL") or "info").lower(),
     )
-    run.add_argument("--health-port", type=int, default=8080, help="of /healthz and /readyz (default: %(default)s)")
+    run.add_argument("--health-port", type=int, default=8080, help="of probes and metrics (default: %(default)s)")
     run.add_argument("--workers", type=int, default=4, help="resources worked on at once (default: %(default)s)")
     run.add_argument(
         "--sweep-interval", type=float, default=300.0, help="seconds between passes over everything (%(default)s)"

@@ -9,13 +9,16 @@ from typing import Any
 
 from transcription_operator import times
 
+READY = "Ready"
+VERIFIED = "Verified"
+EVICTION_DUE = "EvictionDue"
 MODEL_READY = "ModelReady"
 STARTED = "Started"
 SUSPENDED = "Suspended"
 COMPLETE = "Complete"
 FAILED = "Failed"
 
-_ORDER = (MODEL_READY, STARTED, SUSPENDED, COMPLETE, FAILED)
+_ORDER = (READY, VERIFIED, EVICTION_DUE, MODEL_READY, STARTED, SUSPENDED, COMPLETE, FAILED)
 _MESSAGE_LIMIT = 2048
 
 Condition = Mapping[str, Any]
@@ -44,6 +47,10 @@ class Conditions:
             "observedGeneration": self._generation,
         }
 
+    def remove(self, kind: str) -> None:
+        """There is nothing to say of it any more."""
+        self._by_type.pop(kind, None)
+
     def get(self, kind: str) -> Condition | None:
         """One condition, or None."""
         return self._by_type.get(kind)
@@ -53,7 +60,7 @@ class Conditions:
         return self._by_type.get(kind, {}).get("reason")
 
     def as_list(self) -> list[dict[str, Any]]:
-        """All of them, in the order of a job's life."""
+        """All of them, in the order of a model's, and of a job's life."""
         known = [self._by_type[kind] for kind in _ORDER if kind in self._by_type]
         return known + [c for kind, c in sorted(self._by_type.items()) if kind not in _ORDER]
 

@@ -8,21 +8,19 @@ from datetime import timedelta
 from typing import Any
 
 from transcription_operator import conditions as cond
-from transcription_operator import names, receipt, times
+from transcription_operator import names, receipt, times, volume_trouble
 from transcription_operator.conditions import Conditions
 from transcription_operator.errors import SpecError
+from transcription_operator.manifests.runner_job import Model
 from transcription_operator.models import ModelRef
 from transcription_operator.receipt import Failure, Receipt
 from transcription_operator.spec import Spec
 from transcription_operator.views import JobView, ModelState, Observed, PodView, failure_of, latest
 
-_PERMANENT = {"Usage", "ModelMissing", "SourceMissing", "PermissionDenied", "BadAudio"}
-"""Classes of a download's failure that another try alone will not change."""
-_DOWNLOAD_RETRY = (timedelta(minutes=1), timedelta(minutes=30))
 _PENDING_CHECK = 15.0
 _REPAIRING, _REPAIRED = "Repairing", "Repaired"
 _RECEIPT_LOST = "ReceiptLost"
-_NO_JOB = (_RECEIPT_LOST, "JobConflict", "JobRefused")
+_NO_JOB = (_RECEIPT_LOST, "JobConflict", "JobRefused", "VolumeNotReady", "VolumeChanged")
 """Reasons of Started that stand although there is no Job."""
 
 
@@ -32,28 +30,34 @@ class EnsureAccess:
 
 
 @dataclass(frozen=True)
-class StartDownload:
-    """Make sure of a download Job; with `replacing`, delete that one (by uid) first."""
+class EnsureModel:
+    """Make sure of a WhisperModel for this one."""
 
     model: ModelRef
-    retries: int = 0
-    replacing: str | None = None
 
 
 @dataclass(frozen=True)
-class DeleteDownload:
-    """Delete a download Job, so that a new one verifies and repairs the cache."""
+class AskForModel:
+    """Have a WhisperModel try again whose download failed, or whose files were evicted, with that Job."""
 
-    model: ModelRef
-    uid: str
+    name: str
+    last_job: str
+
+
+@dataclass(frozen=True)
+class AskForRepair:
+    """Have a WhisperModel's files verified and repaired, once for this version of them."""
+
+    name: str
+    version: str
 
 
 @dataclass(frozen=True)
 class CreateJob:
     """Create the runner Job."""
 
+    model: Model
     attempts_before: int = 0
-    model_job_uid: str | None = None
     recreated_for: str | None = None
 
 
@@ -83,7 +87,15 @@ class DeleteResource:
 
 
 Action = (
-    EnsureAccess | StartDownload | DeleteDownload | CreateJob | DeleteJob | SetSuspend | MarkFinished | DeleteResource
+    EnsureAccess
+    | EnsureModel
+    | AskForModel
+    | AskForRepair
+    | CreateJob
+    | DeleteJob
+    | SetSuspend
+    | MarkFinished
+    | DeleteResource
 )
 
 
@@ -95,7 +107,7 @@ class Plan:
     actions: tuple[Action, ...] = ()
     requeue: float | None = None
     waits_for: str | None = None
-    """The download Job whose events concern this resource."""
+    """The WhisperModel whose changes concern this resource."""
 
 
 NOTHING = Plan()
@@ -195,8 +207,8 @@ def _after(o: Observed) -> Plan:
 def refused(o: Observed, action: Action, message: str, *, final: bool) -> Plan:
     """What to tell when the API server refuses an action: to the user if it is final, else while it is tried again."""
     draft = _Draft.of(o)
-    if isinstance(action, StartDownload):
-        draft.model(False, "DownloadFailed", f"The model's download cannot be started: {message}")
+    if isinstance(action, (EnsureModel, AskForModel, AskForRepair)):
+        draft.model(False, "DownloadFailed", f"The model's download cannot be asked for: {message}")
         return draft.plan("WaitingForModel")
     if final:
         return draft.fail("Usage", f"The API server refuses the Job that this spec asks for: {message}")
@@ -225,15 +237,15 @@ def _before_job(draft: _Draft, spec: Spec) -> Plan:
         )
         return draft.plan("Suspended")
     _resumed(draft)
-    waiting = _gate(draft, spec.model, o.model)
+    waiting = _gate(draft, spec, o.model)
     if waiting is not None:
         return waiting
     draft.fields["jobName"] = o.job_name
     draft.actions += [
         EnsureAccess(),
         CreateJob(
+            Model(o.model.argument, o.model.name or None, o.model.version),
             attempts_before=int(o.status.get("attempts") or 0),
-            model_job_uid=o.model.uid,
             recreated_for=_RECEIPT_LOST if reason == _RECEIPT_LOST else None,
         ),
     ]
@@ -245,58 +257,55 @@ def _resumed(draft: _Draft) -> None:
         draft.conditions.set(cond.SUSPENDED, False, "Resumed", "No longer suspended.")
 
 
-def _gate(draft: _Draft, model: ModelRef, state: ModelState) -> Plan | None:
+def _gate(draft: _Draft, spec: Spec, state: ModelState) -> Plan | None:
     """None once the model is there; else the plan that gets it."""
+    wish = spec.model
     before = draft.conditions.reason(cond.MODEL_READY)
-    if state.status == "NotNeeded":
-        draft.model(True, "NotNeeded", "cache: Fresh: the pod downloads the model for itself.")
-        return None
-    if state.status == "Ready":
-        if before in (_REPAIRING, _REPAIRED):
-            draft.model(True, _REPAIRED, f"The cached copy of {model} was damaged; {state.job} has repaired it.")
-        else:
-            draft.model(True, "Ready", f"{model} is in the cache.")
-        return None
-    if state.status == "Failed":
-        return _download_failed(draft, model, state)
-    if state.status == "Conflict":
-        draft.model(False, "DownloadFailed", state.message)
-        return draft.plan("WaitingForModel", requeue=_PENDING_CHECK, waits_for=state.job)
-    if state.status == "Absent":
-        draft.actions.append(StartDownload(model))
-    if before == _REPAIRING:
-        text = f"The cached copy of {model} is damaged; Job {state.job} verifies and repairs it."
-    else:
-        text = f"Job {state.job} downloads {model} into the cache; this job starts when it is there."
-    draft.model(False, _REPAIRING if before == _REPAIRING else "Downloading", f"{text} {state.message}".strip())
-    return draft.plan("WaitingForModel", waits_for=state.job, requeue=_PENDING_CHECK if state.message else None)
-
-
-def _download_failed(draft: _Draft, model: ModelRef, state: ModelState) -> Plan:
-    failure = state.failure or Failure("Temporary", "no reason given")
-    failed_at = state.failed_at or draft.o.now
-    words = f"Job {state.job} could not download {model}: {failure.error_class}: {failure}"
-    if failure.error_class in _PERMANENT:
-        if draft.o.created < failed_at:
+    match state.status:
+        case "NotNeeded":
+            draft.model(True, "NotNeeded", "cache: Fresh: the pod downloads the model for itself.")
+            return None
+        case "Baked":
+            draft.model(True, "Baked", f"{wish} is in the runner's image.")
+            return None
+        case "NoVolume":
+            draft.model(False, "ModelNotFound", state.message)
+            return draft.fail("ModelNotAvailable", state.message)
+        case "Ready" if before in (_REPAIRING, _REPAIRED):
+            draft.model(True, _REPAIRED, f"The cached copy of {wish} was damaged, and is repaired.")
+            return None
+        case "Ready":
+            draft.model(True, "Ready", f"{wish} is in the cache (WhisperModel {state.name}).")
+            return None
+        case "NotAllowed" | "Unusable":
+            reason = "ModelNotAllowed" if state.status == "NotAllowed" else "Usage"
+            draft.model(False, reason, state.message)
+            return draft.fail(reason, state.message)
+        case "NotFound":
+            draft.model(False, "ModelNotFound", state.message)
+        case "Failed" if draft.o.created < (state.failed_at or draft.o.now):
+            words = f"WhisperModel {state.name}: {state.reason}: {state.message}"
             draft.model(False, "DownloadFailed", words)
-            return draft.fail(
-                "ModelNotAvailable",
-                f"{words} Set that right, then delete this TranscriptionJob and apply it again: "
-                "a new one tries the download anew.",
-            )
-        # Somebody has asked again after the failure: perhaps they have set it right.
-        draft.actions.append(StartDownload(model, replacing=state.uid))
-        draft.model(False, "Downloading", f"Job {state.job} tries again to download {model}.")
-        return draft.plan("WaitingForModel", waits_for=state.job)
-    shortest, longest = _DOWNLOAD_RETRY
-    delay = min(shortest * 2 ** min(state.retries, 10), longest)
-    left = (failed_at + delay - draft.o.now).total_seconds()
-    if left <= 0:
-        draft.actions.append(StartDownload(model, retries=state.retries + 1, replacing=state.uid))
-        draft.model(False, "Downloading", f"Trying again. {words}")
-        return draft.plan("WaitingForModel", waits_for=state.job)
-    draft.model(False, "DownloadFailed", f"{words} It is tried again at {times.render(failed_at + delay)}.")
-    return draft.plan("WaitingForModel", requeue=left, waits_for=state.job)
+            return draft.fail("ModelNotAvailable", f"{words} This job has ended; apply it again afterwards.")
+        case "Failed" | "Evicted":
+            # Somebody asks after the failure: perhaps it has been set right.
+            draft.actions.append(AskForModel(state.name, state.last_job))
+            draft.model(False, "Downloading", f"WhisperModel {state.name} is asked for {wish} again.")
+        case "Retrying":
+            draft.model(False, "DownloadFailed", f"WhisperModel {state.name}: {state.reason}: {state.message}")
+        case _:
+            if state.status == "Absent" and wish.ref:
+                draft.actions.append(EnsureModel(wish.ref))
+            _tell_progress(draft, state, str(wish), repairing=before == _REPAIRING)
+    return draft.plan("WaitingForModel", waits_for=state.name)
+
+
+def _tell_progress(draft: _Draft, state: ModelState, wish: str, *, repairing: bool) -> None:
+    if repairing:
+        text = f"The cached copy of {wish} is damaged; WhisperModel {state.name} verifies and repairs it."
+    else:
+        text = f"WhisperModel {state.name} brings {wish} into the cache; this job starts when it is there."
+    draft.model(False, _REPAIRING if repairing else "Downloading", f"{text} {state.message}".strip())
 
 
 # --- while there is one ------------------------------------------------------------------------------------
@@ -343,8 +352,9 @@ def _why_not_running(o: Observed, pod: PodView | None, job: JobView) -> tuple[st
     if pod.trouble:
         return pod.trouble.reason, _ADVICE[pod.trouble.reason].format(pod=pod.name, words=pod.trouble.message)
     if warnings:
-        reason = "VolumeNotBound" if "Mount" in warnings or "Volume" in warnings else "JobCreated"
-        return reason, _ADVICE[reason].format(pod=pod.name, words=warnings)
+        if trouble := volume_trouble.explain(warnings):
+            return trouble.reason, f"Pod {pod.name} waits for a volume: {warnings} {trouble.advice}"
+        return "JobCreated", _ADVICE["JobCreated"].format(pod=pod.name, words=warnings)
     return "JobCreated", f"Pod {pod.name} is being started."
 
 
@@ -475,20 +485,22 @@ def _failed(draft: _Draft, job: JobView, spec: Spec) -> Plan:
             f"{job.message or job.reason} No pod is left that could say why; set a higher backoffLimit, "
             "or look at the events of the Job and of its pods.",
         )
-    if failure.error_class == "CorruptModelCache" and not spec.fresh:
+    # Without a WhisperModel behind it there is nobody who could repair it.
+    if failure.error_class == "CorruptModelCache" and job.annotation(names.ANNOTATION_MODEL_VERSION):
         if draft.conditions.reason(cond.MODEL_READY) != _REPAIRED:
-            return _repair(draft, job, spec.model, failure)
+            return _repair(draft, job, failure)
         return draft.fail("CorruptModelCache", f"{failure} The cache was repaired once already, in vain.")
     tries = f" (attempt {job.failed} of {job.backoff_limit + 1})" if job.reason == "BackoffLimitExceeded" else ""
     return draft.fail(failure.error_class, f"{failure}{tries}")
 
 
-def _repair(draft: _Draft, job: JobView, model: ModelRef, failure: Failure) -> Plan:
-    """Have the cache verified and repaired, and then run again. Many jobs may meet the same damage: the download
-    Job is deleted only if it is still the one that this run relied on."""
+def _repair(draft: _Draft, job: JobView, failure: Failure) -> Plan:
+    """Have the cache verified and repaired, and then run again. Many jobs may meet the same damage: it is repaired
+    only if the files are still those that this run relied on."""
     o = draft.o
-    draft.model(False, _REPAIRING, f"{failure} The cached copy of {model} is verified and repaired, once.")
-    if o.model.uid and o.model.uid == job.annotation(names.ANNOTATION_MODEL_JOB):
-        draft.actions.append(DeleteDownload(model, o.model.uid))
+    draft.model(False, _REPAIRING, f"{failure} The cached copy of {o.model.name} is verified and repaired, once.")
+    version = o.model.version
+    if o.model.status == "Ready" and version and version == job.annotation(names.ANNOTATION_MODEL_VERSION):
+        draft.actions.append(AskForRepair(o.model.name, version))
     draft.actions.append(DeleteJob(job.uid))
-    return draft.plan("WaitingForModel", requeue=1.0, waits_for=o.model.job)
+    return draft.plan("WaitingForModel", requeue=1.0, waits_for=o.model.name)

@@ -17,11 +17,12 @@ class SpecError(Exception):
 
 
 class Conflict(Exception):
-    """An object of a name that is ours exists, and somebody else made it."""
+    """Something of a name that is ours is not as it must be; `reason` is what the Started condition says meanwhile."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, reason: str = "JobConflict") -> None:
         super().__init__(message)
         self.message = message
+        self.reason = reason
 
 
 class NamespaceGone(Exception):

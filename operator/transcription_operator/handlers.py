@@ -11,10 +11,13 @@ from kubernetes.client import Configuration
 from transcription_operator import names
 from transcription_operator.api import load_configuration
 from transcription_operator.health import Health
+from transcription_operator.keys import AnyKey, Key, ModelKey
 from transcription_operator.queue import WorkQueue
-from transcription_operator.reconcile import Key, Waiters
 from transcription_operator.sweeper import UNFINISHED
+from transcription_operator.waiters import Waiters
 
+_USE_DELAY = 5.0
+"""Seconds between a runner Job's event and the count of its model's users: many events are one count."""
 MANAGED = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 
 
@@ -24,13 +27,20 @@ def job_of(meta: Mapping[str, Any]) -> Key | None:
     return Key(meta["namespace"], name) if name else None
 
 
-def download_of(meta: Mapping[str, Any]) -> str | None:
-    """Which download Job a Job, or a pod of one, stands for, as `namespace/name`."""
+def model_job_of(meta: Mapping[str, Any]) -> str | None:
+    """Which model's Job a Job, or a pod of one, stands for."""
     labels = meta.get("labels") or {}
     if labels.get(names.LABEL_COMPONENT) != "download":
         return None
-    job = labels.get("batch.kubernetes.io/job-name") or meta["name"]
-    return f"{meta['namespace']}/{job}"
+    return labels.get("batch.kubernetes.io/job-name") or str(meta["name"])
+
+
+def model_mark(body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a WhisperModel concerns those who wait for it: not every step of a download, which comes each second."""
+    status = body.get("status") or {}
+    conditions = [(c.get("type"), c.get("status"), c.get("reason")) for c in status.get("conditions") or []]
+    percent = int((status.get("progress") or {}).get("percent") or 0)
+    return status.get("phase"), repr(conditions), status.get("repairs"), percent // 10
 
 
 class News:
@@ -38,15 +48,15 @@ class News:
     writes come back as well. Nothing is lost by leaving those out: Jobs and pods have events of their own."""
 
     def __init__(self) -> None:
-        self._seen: dict[Key, tuple[Any, ...]] = {}
+        self._seen: dict[AnyKey, tuple[Any, ...]] = {}
 
-    def is_news(self, key: Key, meta: Mapping[str, Any]) -> bool:
-        """Whether this is anything but a change of status since the last time."""
-        mark = (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"), repr(meta.get("labels")))
+    def is_news(self, key: AnyKey, meta: Mapping[str, Any], *more: Any) -> bool:
+        """Whether this is anything but a change of status since the last time; `more` of it may count as well."""
+        mark = (meta.get("uid"), meta.get("generation"), meta.get("deletionTimestamp"), repr(meta.get("labels")), *more)
         before, self._seen[key] = self._seen.get(key), mark
         return before != mark
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: AnyKey) -> None:
         """It is out of the watch."""
         self._seen.pop(key, None)
 
@@ -69,7 +79,13 @@ def connection(configuration: Configuration) -> kopf.ConnectionInfo:
 
 
 def build(
-    *, queue: WorkQueue[Key], waiters: Waiters, operator_namespace: str, health: Health, kubeconfig: str | None = None
+    *,
+    queue: WorkQueue[AnyKey],
+    for_models: Waiters[Key],
+    for_jobs: Waiters[ModelKey],
+    operator_namespace: str,
+    health: Health,
+    kubeconfig: str | None = None,
 ) -> kopf.OperatorRegistry:
     """All handlers, in a registry of their own."""
     registry = kopf.OperatorRegistry()
@@ -93,13 +109,30 @@ def build(
         elif news.is_news(key, meta):
             queue.add(key)
 
+    waiting_news = News()
+
+    @kopf.on.event(names.GROUP, names.VERSION, names.MODEL_PLURAL, registry=registry)
+    async def on_model(type: str | None, meta: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
+        key = ModelKey(meta["name"])
+        if type == "DELETED":
+            news.forget(key)
+            waiting_news.forget(key)
+        elif news.is_news(key, meta, repr(meta.get("annotations")), repr(meta.get("finalizers"))):
+            queue.add(key)
+        if type == "DELETED" or waiting_news.is_news(key, meta, model_mark(body)):
+            for waiting in for_models.of(key.name):
+                queue.add(waiting)
+
     def enqueue(meta: Mapping[str, Any]) -> None:
         key = job_of(meta)
         if key is not None:
             queue.add(key)
-        elif meta.get("namespace") == operator_namespace and (download := download_of(meta)):
-            for waiting in waiters.of(download):
-                queue.add(waiting)
+            model = (meta.get("labels") or {}).get(names.LABEL_MODEL)
+            if model:
+                queue.add_after(ModelKey(model), _USE_DELAY)
+        elif meta.get("namespace") == operator_namespace and (job := model_job_of(meta)):
+            for model_key in for_jobs.of(job):
+                queue.add(model_key)
 
     @kopf.on.event("batch", "v1", "jobs", registry=registry)
     async def on_job(meta: Mapping[str, Any], **_: Any) -> None:

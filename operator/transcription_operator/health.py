@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 _log = logging.getLogger(__name__)
 _LOOP_PATIENCE = 60.0
 _CONTACT_PATIENCE = 300.0
@@ -61,18 +63,27 @@ class Health:
         return found
 
 
-def serve(health: Health, port: int, host: str = "") -> http.server.ThreadingHTTPServer:
-    """Serve /healthz and /readyz; returns the running server (port 0 takes a free one)."""
+def serve(
+    health: Health, port: int, host: str = "", *, metrics: Callable[[], bytes] = bytes
+) -> http.server.ThreadingHTTPServer:
+    """Serve /healthz, /readyz and /metrics; returns the running server (port 0 takes a free one)."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             checks = {"/healthz": health.problems, "/readyz": health.unready}
-            check = checks.get(self.path.partition("?")[0])
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                self._answer(200, CONTENT_TYPE_LATEST, metrics())
+                return
+            check = checks.get(path)
             problems = check() if check else []
             status = 404 if check is None else 503 if problems else 200
             body = ("\n".join(problems) or ("ok" if check else "not found")).encode() + b"\n"
+            self._answer(status, "text/plain; charset=utf-8", body)
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "text/plain; charset=utf-8")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

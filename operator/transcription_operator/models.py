@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transcription_operator.errors import SpecError
@@ -37,18 +38,43 @@ class ModelRef:
         return self.repo if self.revision == DEFAULT_REVISION else str(self)
 
 
-def parse(model: str) -> ModelRef:
-    """Read a model's name as a user writes it; raises SpecError with what to write instead."""
-    name, _, revision = model.strip().partition("@")
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class ModelWish:
+    """What a TranscriptionJob asks for: a WhisperModel by its name, a model of the Hub, or whichever there is."""
+
+    name: str | None
+    """A name that a WhisperModel may have."""
+    ref: ModelRef | None
+    """None if it can only be a WhisperModel's name."""
+
+    def __str__(self) -> str:
+        return self.name or str(self.ref)
+
+
+def parse(model: str) -> ModelWish:
+    """Read a model as a user writes it; raises SpecError with what to write instead."""
+    written = model.strip()
+    name, _, revision = written.partition("@")
     revision = revision or DEFAULT_REVISION
     repo = SHORT_NAMES.get(name, name)
     if not _REVISION.fullmatch(revision) or ".." in revision:
         raise SpecError(f"spec.model: {revision!r} is no revision: use a branch, a tag or a commit.")
+    bare = written if _NAME.fullmatch(written) else None
     if _REPO.fullmatch(repo) and ".." not in repo:
-        return ModelRef(repo, revision)
-    close = difflib.get_close_matches(name, SHORT_NAMES, n=1)
-    guess = f" Did you mean {close[0]!r}?" if close else ""
+        return ModelWish(bare, ModelRef(repo, revision))
+    if bare:
+        return ModelWish(bare, None)
     raise SpecError(
-        f"spec.model: {name!r} is neither a short name ({', '.join(SHORT_NAMES)}) nor owner/repo.{guess}",
+        f"spec.model: {name!r} is neither a short name ({', '.join(SHORT_NAMES)}), nor owner/repo, "
+        f"nor a WhisperModel's name.{guess(name, ())}",
         reason="ModelNotAvailable",
     )
+
+
+def guess(name: str, others: Iterable[str]) -> str:
+    """A sentence with the known name that is closest to a misspelt one; empty if none is close."""
+    close = difflib.get_close_matches(name, [*SHORT_NAMES, *others], n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -7,18 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 
 from transcription_operator import api as k8s
-from transcription_operator import names, times
+from transcription_operator import resolve, times
 from transcription_operator.api import Api
 from transcription_operator.errors import SpecError
-from transcription_operator.models import ModelRef
-from transcription_operator.receipt import Failure
 from transcription_operator.settings import Settings
+from transcription_operator.spec import Spec
 from transcription_operator.views import (
     JobView,
     ModelState,
     Observed,
     PodView,
-    failure_of,
     job_view,
     latest,
     pod_view,
@@ -29,7 +27,8 @@ _SILENT_WAIT = timedelta(seconds=10)
 """How long a pod may say nothing before its events are asked for."""
 
 
-def _pods(api: Api, namespace: str, job: JobView) -> list[PodView]:
+def pods_of(api: Api, namespace: str, job: JobView) -> list[PodView]:
+    """The pods of a Job."""
     selector = f"batch.kubernetes.io/controller-uid={job.uid}"
     return [pod_view(pod) for pod in api.list(k8s.PODS, namespace, labels=selector)]
 
@@ -53,45 +52,11 @@ def observe_warnings(api: Api, namespace: str, job: JobView, pods: Sequence[PodV
     return []
 
 
-def observe_model(api: Api, model: ModelRef, settings: Settings) -> ModelState:
-    """The state of a model: for now that of its download Job."""
-    namespace = settings.namespace
-    name = names.download_job_name(model.repo, model.revision)
-    where = f"{namespace}/{name}"
-    found = api.get(k8s.JOBS, name, namespace)
-    if found is None:
-        return ModelState("Absent", where)
-    job = job_view(found)
-    if job.annotation(names.ANNOTATION_MODEL) != str(model):
-        message = (
-            f"A Job {where} exists that the operator did not make for {model}; delete it, or give it another name."
-        )
-        return ModelState("Conflict", where, job.uid, message)
-    if job.deleting:
-        return ModelState("Downloading", where, job.uid, "An earlier download Job is being deleted.")
-    if job.ended == "Complete":
-        return ModelState("Ready", where, job.uid)
-    pods = _pods(api, namespace, job)
-    pod = latest(pods)
-    if job.ended == "Failed":
-        ended = latest(p for p in pods if p.ended) or pod
-        retries = job.annotation(names.ANNOTATION_RETRIES) or "0"
-        return ModelState(
-            "Failed",
-            where,
-            job.uid,
-            failure=failure_of(ended) or Failure("Temporary", job.message or job.reason),
-            failed_at=job.ended_at or job.created,
-            retries=int(retries) if retries.isdecimal() else 0,
-        )
-    message = ""
-    if pod and pod.trouble:
-        message = f"Its pod does not start: {pod.trouble.message}"
-    elif warnings := observe_warnings(api, namespace, job, pods):
-        message = f"Its pod does not start: {'; '.join(warnings)}"
-    elif pod and pod.failure:
-        message = f"The attempt before ended with {pod.failure.error_class}: {pod.failure}"
-    return ModelState("Downloading", where, job.uid, message)
+def observe_model(api: Api, spec: Spec, settings: Settings) -> ModelState:
+    """What the WhisperModels say about a job's model."""
+    without_cache = None if spec.fresh else resolve.without_cache(spec.model, settings)
+    look = resolve.fresh if spec.fresh else resolve.state
+    return without_cache or look(spec.model, api.list(k8s.WHISPER_MODELS), settings.models)
 
 
 def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed | None:
@@ -107,14 +72,12 @@ def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed
     if job_object is not None:
         job = job_view(job_object)
         if job.owner_uid == observed.uid:
-            pods = _pods(api, namespace, job)
+            pods = pods_of(api, namespace, job)
             observed = replace(observed, job=job, pods=pods, warnings=observe_warnings(api, namespace, job, pods))
         else:
             observed = replace(observed, job=job)
-    if spec.fresh:
-        observed = replace(observed, model=ModelState("NotNeeded"))
-    elif observed.job is None or observed.job.ended == "Failed":
-        observed = replace(observed, model=observe_model(api, spec.model, settings))
+    if observed.job is None or observed.job.ended == "Failed":
+        observed = replace(observed, model=observe_model(api, spec, settings))
     if observed.job and observed.job.ended == "Complete":
         # The result was written before the pod ended, but perhaps after this resource was read.
         again = api.get(k8s.TRANSCRIPTION_JOBS, name, namespace)

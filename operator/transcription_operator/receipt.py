@@ -28,6 +28,13 @@ class Failure:
     message: str
     code: int | None = None
     hint: str | None = None
+    reason: str | None = None
+    """Finer than the class, where there is a finer one: RateLimited, VolumeFull, …"""
+
+    @property
+    def name(self) -> str:
+        """The finest name for it: a condition's reason."""
+        return self.reason or self.error_class
 
     def __str__(self) -> str:
         message = self.message.strip()
@@ -49,6 +56,8 @@ class Receipt:
     segments: int | None = None
     delivered: bool = False
     timings: dict[str, float] = field(default_factory=dict)
+    cache_bytes_read: int = 0
+    """Bytes of the model that came out of the shared cache."""
 
     @property
     def reference(self) -> dict[str, Any]:
@@ -65,14 +74,7 @@ def parse(message: str | None) -> Receipt | Failure | None:
     try:
         document = json.loads(message or "")
         if "error" in document:
-            error = document["error"]
-            code = error.get("code")
-            return Failure(
-                error_class=_name(error.get("class")) or class_of(code),
-                message=str(error.get("message") or "no message"),
-                code=code if isinstance(code, int) else None,
-                hint=str(error["hint"]) if error.get("hint") else None,
-            )
+            return failure(document["error"])
         result = document["result"]
         timings = document.get("timings") or {}
         return Receipt(
@@ -87,9 +89,22 @@ def parse(message: str | None) -> Receipt | Failure | None:
             segments=int(document["segments"]) if document.get("segments") is not None else None,
             delivered=document.get("delivered") is True,
             timings={str(k): float(v) for k, v in timings.items()},
+            cache_bytes_read=max(int((document.get("cache") or {}).get("bytesRead") or 0), 0),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
+
+
+def failure(error: Any) -> Failure:
+    """Read the `error` of a termination message; raises what a wrong shape raises."""
+    code = error.get("code")
+    return Failure(
+        error_class=_name(error.get("class")) or class_of(code),
+        message=str(error.get("message") or "no message"),
+        code=code if isinstance(code, int) else None,
+        hint=str(error["hint"]) if error.get("hint") else None,
+        reason=_name(error.get("reason")),
+    )
 
 
 def _name(value: object) -> str | None:

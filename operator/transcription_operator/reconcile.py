@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from transcription_operator import access, conditions, decide, events, names, times
+from transcription_operator import access, conditions, decide, names, resolve, status, times
 from transcription_operator import api as k8s
 from transcription_operator.api import Api, ApiError
 from transcription_operator.errors import Conflict, NamespaceGone
-from transcription_operator.manifests import download_job, runner_job
-from transcription_operator.models import ModelRef
+from transcription_operator.keys import Key, Outcome
+from transcription_operator.manifests import runner_job
+from transcription_operator.metrics import Metrics
 from transcription_operator.observe import observe
 from transcription_operator.settings import Settings
 from transcription_operator.spec import Spec
-from transcription_operator.views import Observed
+from transcription_operator.views import Observed, latest
+from transcription_operator.waiters import Waiters
 
 _log = logging.getLogger(__name__)
 _RUNNERS_OWN = ("progress", "result")
@@ -28,58 +27,15 @@ _INVALID = (400, 422)
 _REFUSALS = (*_INVALID, 403)
 
 
-@dataclass(frozen=True, order=True)
-class Key:
-    """A TranscriptionJob."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-
-class Waiters:
-    """Who waits for which download Job: a short cut for its events. The sweeper makes up for what it misses."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._by_job: dict[str, set[Key]] = defaultdict(set)
-        self._by_key: dict[Key, str] = {}
-
-    def set(self, key: Key, job: str | None) -> None:
-        """Note what a key waits for; None for nothing."""
-        with self._lock:
-            before = self._by_key.pop(key, None)
-            if before is not None:
-                self._by_job[before].discard(key)
-                if not self._by_job[before]:
-                    del self._by_job[before]
-            if job is not None:
-                self._by_key[key] = job
-                self._by_job[job].add(key)
-
-    def of(self, job: str) -> list[Key]:
-        """All that wait for one."""
-        with self._lock:
-            return sorted(self._by_job.get(job, ()))
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a reconcile: whether to look again, at once or later."""
-
-    again: bool = False
-    after: float | None = None
-
-
 class Reconciler:
     """Carries plans out."""
 
-    def __init__(self, api: Api, settings: Settings, waiters: Waiters | None = None) -> None:
+    def __init__(self, api: Api, settings: Settings, metrics: Metrics | None = None) -> None:
         self._api = api
         self._settings = settings
-        self.waiters = waiters or Waiters()
+        self._metrics = metrics or Metrics()
+        self.waiters: Waiters[Key] = Waiters()
+        """Who waits for which WhisperModel."""
 
     def reconcile(self, key: Key) -> Outcome:
         """Bring one TranscriptionJob a step further."""
@@ -101,53 +57,42 @@ class Reconciler:
         except Conflict as conflict:
             self._report_conflict(observed, conflict)
             return Outcome(after=15.0)
+        if changed:
+            self._measure(observed, plan)
         # What was waited for may have come between the observation and the note that it is waited for.
         again = bool(plan.actions) or (changed and newly_waiting)
         finished = any(isinstance(action, (decide.MarkFinished, decide.DeleteResource)) for action in plan.actions)
         after = min(plan.requeue, _LONGEST_SLEEP) if plan.requeue is not None else None
         return Outcome(again=again and not finished, after=after)
 
+    def _measure(self, observed: Observed, plan: decide.Plan) -> None:
+        if plan.status is not None and conditions.is_true(plan.status["conditions"], conditions.COMPLETE):
+            pod = latest(p for p in observed.pods if p.receipt)
+            if pod is not None and pod.receipt is not None:
+                self._metrics.read(pod.receipt.cache_bytes_read)
+
     # --- status --------------------------------------------------------------------------------------------
 
-    def _write_status(self, observed: Observed, status: Mapping[str, Any] | None) -> bool:
-        if status is None:
-            return False
-        ours = {key: value for key, value in observed.status.items() if key not in _RUNNERS_OWN}
-        if ours == {key: value for key, value in status.items() if key not in _RUNNERS_OWN} and all(
-            observed.status.get(key) == status[key] for key in _RUNNERS_OWN if key in status
-        ):
-            return False
-        metadata: dict[str, Any] = {"name": observed.name, "namespace": observed.namespace, "uid": observed.uid}
-        if "jobName" in status and "jobName" not in observed.status:
-            # From here on the spec cannot change: what was read must be what is frozen.
-            metadata["resourceVersion"] = observed.resource_version
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": names.KIND,
-            "metadata": metadata,
-            "status": dict(status),
-        }
-        self._api.apply_status(k8s.TRANSCRIPTION_JOBS, body, observed.namespace, observed.name)
-        changes = conditions.transitions(observed.conditions, status.get("conditions") or [])
-        for change in changes:
-            _log.info(
-                "%s/%s: %s=%s/%s: %s",
-                observed.namespace,
-                observed.name,
-                change.type,
-                change.status,
-                change.reason,
-                change.message,
-            )
-        events.post(self._api, observed, changes)
-        return True
+    def _write_status(self, observed: Observed, wanted: Mapping[str, Any] | None) -> bool:
+        subject = status.Subject(
+            k8s.TRANSCRIPTION_JOBS,
+            names.KIND,
+            observed.namespace,
+            observed.name,
+            observed.uid,
+            observed.resource_version,
+            observed.status,
+            _RUNNERS_OWN,
+        )
+        # From when there is a Job the spec cannot change: what was read must be what is frozen.
+        freezes = wanted is not None and "jobName" in wanted and "jobName" not in observed.status
+        return status.write(self._api, subject, wanted, only_as_read=freezes)
 
     def _report_conflict(self, observed: Observed, conflict: Conflict) -> None:
-        status = dict(observed.status)
         kept = conditions.Conditions(observed.conditions, generation=observed.generation, now=times.now())
-        kept.set(conditions.STARTED, False, "JobConflict", conflict.message)
+        kept.set(conditions.STARTED, False, conflict.reason, conflict.message)
         wanted = {
-            **{key: value for key, value in status.items() if key not in _RUNNERS_OWN},
+            **{key: value for key, value in observed.status.items() if key not in _RUNNERS_OWN},
             "observedGeneration": observed.generation,
             "phase": "Pending",
             "conditions": kept.as_list(),
@@ -174,11 +119,14 @@ class Reconciler:
         match action:
             case decide.EnsureAccess():
                 access.ensure_access(self._api, observed.namespace, self._settings)
-            case decide.StartDownload(model, retries, replacing):
-                self._start_download(model, retries, replacing)
-            case decide.DeleteDownload(model, uid):
-                name = names.download_job_name(model.repo, model.revision)
-                self._api.delete(k8s.JOBS, name, self._settings.namespace, uid=uid)
+            case decide.EnsureModel(model):
+                # One that exists is seen by the next observation, with whatever it says.
+                access.create(self._api, k8s.WHISPER_MODELS, resolve.missing(model), None)
+            case decide.AskForModel(name, last_job):
+                self._annotate_model(name, names.ANNOTATION_WANTED, last_job)
+            case decide.AskForRepair(name, version):
+                self._annotate_model(name, names.ANNOTATION_REPAIR, version)
+                self._metrics.damaged()
             case decide.CreateJob():
                 self._create_job(observed, action)
             case decide.DeleteJob(uid):
@@ -191,14 +139,8 @@ class Reconciler:
             case decide.DeleteResource():
                 self._api.delete(k8s.TRANSCRIPTION_JOBS, observed.name, observed.namespace, uid=observed.uid)
 
-    def _start_download(self, model: ModelRef, retries: int, replacing: str | None) -> None:
-        namespace = self._settings.namespace
-        access.ensure_cache(self._api, namespace, self._settings)
-        body = download_job.build(model, self._settings, retries=retries)
-        if replacing:
-            self._api.delete(k8s.JOBS, body["metadata"]["name"], namespace, uid=replacing)
-        # Somebody else's Job of this name is found, and reported, by the next observation.
-        access.create(self._api, k8s.JOBS, body, namespace)
+    def _annotate_model(self, name: str, annotation: str, value: str) -> None:
+        self._api.patch(k8s.WHISPER_MODELS, {"metadata": {"annotations": {annotation: value}}}, name)
 
     def _create_job(self, observed: Observed, action: decide.CreateJob) -> None:
         spec = observed.spec
@@ -208,12 +150,15 @@ class Reconciler:
             runner_job.Owner(observed.namespace, observed.name, observed.uid),
             spec,
             self._settings,
+            model=action.model,
             attempts_before=action.attempts_before,
-            model_job_uid=action.model_job_uid,
             recreated_for=action.recreated_for,
         )
         # One that exists is ours or is not: the next observation reads its owner's uid.
-        access.create(self._api, k8s.JOBS, body, observed.namespace)
+        made = access.create(self._api, k8s.JOBS, body, observed.namespace)
+        if made is not None and action.model.name and not action.attempts_before:
+            before = conditions.Conditions(observed.conditions, generation=0, now=observed.now)
+            self._metrics.asked(hit=before.get(conditions.MODEL_READY) is None)
 
     def _mark_finished(self, observed: Observed) -> None:
         annotations: dict[str, str | None] = {names.ANNOTATION_GENERATION: str(observed.generation)}

@@ -13,10 +13,13 @@ import kopf
 from transcription_operator import api as k8s
 from transcription_operator import handlers, health
 from transcription_operator.api import Api, ApiError, load_configuration
+from transcription_operator.keys import AnyKey, Key, Outcome
+from transcription_operator.metrics import Metrics
 from transcription_operator.queue import WorkQueue
-from transcription_operator.reconcile import Key, Reconciler
+from transcription_operator.reconcile import Reconciler
 from transcription_operator.settings import Settings
 from transcription_operator.sweeper import Sweeper
+from transcription_operator.whispermodel.reconcile import ModelReconciler
 from transcription_operator.workers import Workers
 
 _log = logging.getLogger(__name__)
@@ -33,13 +36,14 @@ class Options:
 
 
 def wait_for_crd(api: Api, stop: threading.Event) -> bool:
-    """Wait until the API server answers and knows TranscriptionJobs; False if told to stop before."""
+    """Wait until the API server answers and knows both kinds; False if told to stop before."""
     said = ""
     while not stop.is_set():
         try:
-            if api.serves(k8s.TRANSCRIPTION_JOBS):
+            missing = [kind.plural for kind in (k8s.TRANSCRIPTION_JOBS, k8s.WHISPER_MODELS) if not api.serves(kind)]
+            if not missing:
                 return True
-            trouble = "the API server does not serve TranscriptionJobs yet: install the CRDs"
+            trouble = f"the API server does not serve {' and '.join(missing)} yet: install the CRDs"
         except ApiError as error:
             trouble = str(error)
         if trouble != said:
@@ -75,12 +79,17 @@ def run(settings: Settings, options: Options, stop: threading.Event | None = Non
     """Run until a signal, or until `stop` is set."""
     stop = stop or threading.Event()
     state = health.Health()
-    server = health.serve(state, options.health_port)
+    metrics = Metrics()
+    server = health.serve(state, options.health_port, metrics=metrics.page)
     api = Api(load_configuration(options.kubeconfig), threads=options.workers + 2)
     api.on_contact = state.contact
-    queue: WorkQueue[Key] = WorkQueue()
-    reconciler = Reconciler(api, settings)
-    workers = Workers(queue, reconciler, options.workers)
+    queue: WorkQueue[AnyKey] = WorkQueue()
+    jobs, models = Reconciler(api, settings, metrics), ModelReconciler(api, settings, metrics)
+
+    def reconcile(key: AnyKey) -> Outcome:
+        return jobs.reconcile(key) if isinstance(key, Key) else models.reconcile(key)
+
+    workers = Workers(queue, reconcile, options.workers)
     sweeper = Sweeper(api, queue, interval=options.sweep_interval)
     try:
         if not wait_for_crd(api, stop):
@@ -91,7 +100,8 @@ def run(settings: Settings, options: Options, stop: threading.Event | None = Non
         state.watch("sweeper thread is dead", lambda: sweeper.alive)
         registry = handlers.build(
             queue=queue,
-            waiters=reconciler.waiters,
+            for_models=jobs.waiters,
+            for_jobs=models.waiters,
             operator_namespace=settings.namespace,
             health=state,
             kubeconfig=options.kubeconfig,

@@ -9,7 +9,10 @@ from typing import Any
 
 import yaml
 
-from transcription_operator.errors import SettingsError
+from transcription_operator import models
+from transcription_operator.errors import SettingsError, SpecError
+from transcription_operator.manifests import handles
+from transcription_operator.models import ModelRef
 
 DEFAULT_PATH = Path("/etc/transcription-operator/config.yaml")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
@@ -17,13 +20,20 @@ _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """The shared volume, as every namespace's PersistentVolume describes it."""
+    """The shared volume, as every namespace's PersistentVolume describes it; none at all with baked models alone."""
 
-    volume: Mapping[str, Any]
+    volume: Mapping[str, Any] = field(default_factory=dict)
+    storage_class: str = ""
+    volume_handles: str = handles.AS_DRIVER
     size: str = "100Gi"
     access_modes: tuple[str, ...] = ("ReadWriteMany",)
     mount_options: tuple[str, ...] = ()
     node_affinity: Mapping[str, Any] | None = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a shared volume."""
+        return bool(self.volume or self.storage_class)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,24 @@ class HubSettings:
 
 
 @dataclass(frozen=True)
+class ModelSettings:
+    """Which models TranscriptionJobs may bring into the cache."""
+
+    create: bool = True
+    allow: tuple[str, ...] = ("*",)
+    """Patterns (fnmatch's) on owner/repo."""
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """When models that nobody uses are removed."""
+
+    unused_days: int = 0
+    """0: never."""
+    dry_run: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole file."""
 
@@ -58,6 +86,10 @@ class Settings:
     inline_limit_bytes: int = 262144
     runner: RunnerSettings = field(default_factory=RunnerSettings)
     hub: HubSettings = field(default_factory=HubSettings)
+    baked_models: frozenset[ModelRef] = frozenset()
+    """Models that the runner's image has inside."""
+    models: ModelSettings = field(default_factory=ModelSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
 
 
 class _Section:
@@ -90,6 +122,9 @@ class _Section:
     def text(self, key: str, default: object = ...) -> str:
         return str(self._take(key, str, default))
 
+    def flag(self, key: str, default: bool) -> bool:
+        return bool(self._take(key, bool, default))
+
     def number(self, key: str, default: int, minimum: int = 0) -> int:
         value = int(self._take(key, int, default))
         if value < minimum:
@@ -120,16 +155,40 @@ class _Section:
             raise SettingsError(f"{self.at(unknown[0])}: no such setting (known here: {', '.join(sorted(self._read))})")
 
 
+def _models(section: _Section, key: str) -> frozenset[ModelRef]:
+    found = set()
+    for index, name in enumerate(section.items(key, str)):
+        try:
+            ref = models.parse(name).ref
+        except SpecError as error:
+            raise SettingsError(f"{section.at(key)}[{index}]: {error.message.removeprefix('spec.model: ')}") from error
+        if ref is None:
+            raise SettingsError(f"{section.at(key)}[{index}]: {name!r} is neither a short name nor owner/repo")
+        found.add(ref)
+    return frozenset(found)
+
+
+def _shared_volume(cache: _Section, baked: frozenset[ModelRef]) -> dict[str, Any]:
+    """Where the shared volume is: named, or made by a storage class, or nowhere if the image has models inside."""
+    volume, storage_class = cache.mapping("volume", {}), cache.text("storageClassName", "")
+    if len(volume) + bool(storage_class) > 1 or not (volume or storage_class or baked):
+        raise SettingsError(
+            "cache.volume: give exactly one PersistentVolume source, such as csi, nfs, hostPath or local, or a "
+            f"cache.storageClassName; none at all only with bakedModels; found {sorted(volume) or storage_class!r}"
+        )
+    choice = cache.text("volumeHandles", handles.AS_DRIVER)
+    if refusal := handles.refusal(volume, choice):
+        raise SettingsError(f"cache.volumeHandles: {refusal}")
+    return {"volume": volume, "storage_class": storage_class, "volume_handles": choice}
+
+
 def parse(document: object) -> Settings:
     """Check a parsed YAML document; raises SettingsError that names the key."""
     top = _Section(document, "")
     cache, runner, hub = top.section("cache"), top.section("runner"), top.section("hub")
-    volume = cache.mapping("volume")
-    if len(volume) != 1:
-        raise SettingsError(
-            "cache.volume: give exactly one PersistentVolume source, such as csi, nfs, hostPath or local; "
-            f"found {sorted(volume)}"
-        )
+    baked = _models(top, "bakedModels")
+    shared = _shared_volume(cache, baked)
+    model, retention = top.section("models"), top.section("retention")
     policy = top.text("imagePullPolicy", "IfNotPresent")
     if policy not in _PULL_POLICIES:
         raise SettingsError(f"imagePullPolicy: {policy!r} is none of {', '.join(_PULL_POLICIES)}")
@@ -146,7 +205,7 @@ def parse(document: object) -> Settings:
         image_pull_secrets=tuple(s if isinstance(s, str) else str(s.get("name", "")) for s in secrets),
         inline_limit_bytes=top.number("inlineLimitBytes", 262144),
         cache=CacheSettings(
-            volume=volume,
+            **shared,
             size=cache.text("size", "100Gi"),
             access_modes=cache.items("accessModes", str, ("ReadWriteMany",)),
             mount_options=cache.items("mountOptions", str),
@@ -161,8 +220,13 @@ def parse(document: object) -> Settings:
             ca_bundle=runner.text("caBundle", ""),
         ),
         hub=HubSettings(endpoint=hub.text("endpoint", ""), token_secret=hub.text("tokenSecret", "")),
+        baked_models=baked,
+        models=ModelSettings(create=model.flag("create", True), allow=model.items("allow", str, ("*",))),
+        retention=RetentionSettings(
+            unused_days=retention.number("unusedDays", 0), dry_run=retention.flag("dryRun", True)
+        ),
     )
-    for section in (cache, runner, hub, top):
+    for section in (cache, runner, hub, model, retention, top):
         section.done()
     return settings
 

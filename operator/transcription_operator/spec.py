@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from transcription_operator import models
+from transcription_operator import models, names
 from transcription_operator.errors import SpecError
 
 AUDIO_MOUNT = "/audio"
@@ -65,7 +65,7 @@ class Spec:
     """The spec, read once."""
 
     audio: str | VolumePath
-    model: models.ModelRef
+    model: models.ModelWish
     options: Mapping[str, Any]
     """The runner's options that come after its paths, by name, in the order in which they are passed."""
     mode: str = "batched"
@@ -105,7 +105,14 @@ def _volume(value: Mapping[str, Any], where: str) -> VolumePath:
     path = str(value.get("path") or "")
     if ".." in path.split("/"):
         raise SpecError(f"{where}.path: {path!r} leaves the volume; write the path without '..'.")
-    return VolumePath(claim=str(value["claimName"]), path=path)
+    claim = str(value["claimName"])
+    if claim == names.CACHE_CLAIM:
+        # It holds every namespace's transcripts; and a pod with the same CSI volume twice never starts.
+        raise SpecError(
+            f"{where}.claimName: {claim} is the operator's own claim onto the shared volume, which holds everybody's "
+            "transcripts; use another claim."
+        )
+    return VolumePath(claim=claim, path=path)
 
 
 def _url(value: str, where: str) -> str:
@@ -124,8 +131,8 @@ def _options(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if spec.get("task"):
         yield "task", spec["task"]
     vad = spec.get("vad") or {}
-    for prefix, names, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
-        for name in names:
+    for prefix, options, source in (("", _WHISPER, spec), ("", _DECODING, spec.get("decoding") or {})):
+        for name in options:
             if source.get(name) is not None:
                 yield prefix + _snake(name), source[name]
     if vad.get("enabled", True):
@@ -183,11 +190,11 @@ def _render(name: str, value: object) -> str:
     return str(value)  # booleans too: whisper takes Python's True and False
 
 
-def arguments(spec: Spec, *, output_name: str, model_dir: str, output_dir: str) -> list[str]:
+def arguments(spec: Spec, *, model: str, output_name: str, model_dir: str, output_dir: str) -> list[str]:
     """The runner's command line. `--name=value`, so that no value can be taken for an option."""
     formats = dict.fromkeys(("json", *spec.output.formats))  # the durable copy is JSON, whatever else
     fixed: dict[str, object] = {
-        "model": spec.model.argument,
+        "model": model,
         "model_dir": model_dir,
         "output_dir": output_dir,
         "output_name": output_name,

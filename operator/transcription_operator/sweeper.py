@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 
+from transcription_operator import access, names, times
 from transcription_operator import api as k8s
-from transcription_operator import names, times
 from transcription_operator.api import Api, ApiError, Object
+from transcription_operator.keys import AnyKey, Key, ModelKey
 from transcription_operator.queue import WorkQueue
-from transcription_operator.reconcile import Key
 
 _log = logging.getLogger(__name__)
 UNFINISHED = f"{names.LABEL_FINISHED}!=true"
@@ -34,7 +34,7 @@ def is_due(item: Object) -> bool:
 class Sweeper:
     """One thread; only metadata travels, however large the results are."""
 
-    def __init__(self, api: Api, queue: WorkQueue[Key], *, interval: float = 300.0) -> None:
+    def __init__(self, api: Api, queue: WorkQueue[AnyKey], *, interval: float = 300.0) -> None:
         self._api = api
         self._queue = queue
         self._interval = interval
@@ -56,11 +56,14 @@ class Sweeper:
 
     def sweep(self) -> None:
         """One pass."""
+        for item in self._api.list(k8s.WHISPER_MODELS, metadata_only=True):
+            self._queue.add(ModelKey(item["metadata"]["name"]))
         for item in self._api.list(k8s.TRANSCRIPTION_JOBS, labels=UNFINISHED, metadata_only=True):
             self._queue.add(key_of(item))
         for item in self._api.list(k8s.TRANSCRIPTION_JOBS, labels=FINISHED, metadata_only=True):
             if is_due(item):
                 self._queue.add(key_of(item))
+        access.remove_abandoned_volumes(self._api)
 
     def _run(self) -> None:
         while not self._stop.is_set():

@@ -51,6 +51,8 @@ class PodView:
     failure: Failure | None = None
     signal: int | None = None
     exit_code: int | None = None
+    message: str = ""
+    """The termination message, as it is."""
     oom_killed: bool = False
     evicted: str | None = None
     disrupted: str | None = None
@@ -99,17 +101,28 @@ class JobView:
 
 @dataclass(frozen=True)
 class ModelState:
-    """The state of a model in the shared cache, whatever it is read from."""
+    """The state of a job's model, as its WhisperModel tells it."""
 
     status: str
-    """NotNeeded, Absent, Downloading, Ready, Failed or Conflict."""
-    job: str = ""
-    """What fills the cache, as `namespace/name`."""
+    """NotNeeded, Baked, NoVolume; Absent, NotFound, NotAllowed, Unusable; Waiting, Retrying, Ready, Failed, Evicted."""
+    name: str = ""
+    """The WhisperModel's name, whether there is one yet or not."""
     uid: str | None = None
+    argument: str = ""
+    """What the runner's --model takes."""
+    repairs: int = 0
     message: str = ""
-    failure: Failure | None = None
+    """What is the matter, and how far a download is."""
+    reason: str = ""
+    """The reason of the WhisperModel's Ready condition."""
     failed_at: datetime | None = None
-    retries: int = 0
+    last_job: str = ""
+    """uid of the last Job that worked on its files."""
+
+    @property
+    def version(self) -> str | None:
+        """Which state of the files a runner relies on: it changes with each repair."""
+        return f"{self.uid}.{self.repairs}" if self.uid else None
 
 
 @dataclass(frozen=True)
@@ -152,7 +165,8 @@ class Observed:
         return names.runner_job_name(self.name, self.uid)
 
 
-def _time(text: str | None) -> datetime:
+def created_at(text: str | None) -> datetime:
+    """An object's creation time, which every object has."""
     moment = times.parse(text)
     if moment is None:
         raise ValueError("an object without a creation time")
@@ -174,7 +188,7 @@ def job_view(job: Object) -> JobView:
     return JobView(
         name=meta["name"],
         uid=meta["uid"],
-        created=_time(meta["creationTimestamp"]),
+        created=created_at(meta["creationTimestamp"]),
         owner_uid=owner.get("uid"),
         deleting="deletionTimestamp" in meta,
         suspended=bool(spec.get("suspend")),
@@ -230,7 +244,7 @@ def pod_view(pod: Object) -> PodView:
         name=meta["name"],
         uid=meta["uid"],
         phase=phase,
-        created=_time(meta["creationTimestamp"]),
+        created=created_at(meta["creationTimestamp"]),
         # A container that has just ended is no news before its pod, and then its Job, has ended too.
         running=phase == "Running" and ("running" in runner_state or "terminated" in runner_state),
         started_at=times.parse((running or runner_state.get("terminated") or {}).get("startedAt")),
@@ -260,9 +274,11 @@ def pod_view(pod: Object) -> PodView:
     for _, state in _ended_containers(status):
         code = state.get("exitCode")
         if phase == "Succeeded" or code == 0:
-            found = receipt.parse(state.get("message"))
+            message = state.get("message") or ""
+            found = receipt.parse(message)
             if isinstance(found, Receipt):
-                return replace(view, receipt=found, exit_code=code)
+                return replace(view, receipt=found, exit_code=code, message=message)
+            view = replace(view, message=view.message or message)
             continue
         return replace(view, **_failure(state))
     return view
@@ -272,6 +288,7 @@ def _failure(state: Mapping[str, Any]) -> dict[str, Any]:
     code = state.get("exitCode")
     found = receipt.parse(state.get("message"))
     fields: dict[str, Any] = {"exit_code": code, "oom_killed": state.get("reason") == "OOMKilled"}
+    fields["message"] = state.get("message") or ""
     if isinstance(found, Failure):
         fields["failure"] = found
     elif isinstance(code, int) and code > 128:
@@ -328,7 +345,7 @@ def resource_view(found: Object) -> Observed:
         uid=meta["uid"],
         generation=meta.get("generation") or 1,
         resource_version=meta.get("resourceVersion") or "",
-        created=_time(meta["creationTimestamp"]),
+        created=created_at(meta["creationTimestamp"]),
         now=times.now(),
         spec=spec,
         status=found.get("status") or {},

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from transcription_operator.api import ApiError
+from transcription_operator.keys import AnyKey, Outcome
 from transcription_operator.queue import WorkQueue
-from transcription_operator.reconcile import Key, Reconciler
 
 _log = logging.getLogger(__name__)
 
@@ -15,9 +16,9 @@ _log = logging.getLogger(__name__)
 class Workers:
     """`count` threads, each with one key at a time."""
 
-    def __init__(self, queue: WorkQueue[Key], reconciler: Reconciler, count: int = 4) -> None:
+    def __init__(self, queue: WorkQueue[AnyKey], reconcile: Callable[[AnyKey], Outcome], count: int = 4) -> None:
         self._queue = queue
-        self._reconciler = reconciler
+        self._reconcile = reconcile
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{number}", daemon=True) for number in range(count)
         ]
@@ -49,9 +50,9 @@ class Workers:
             finally:
                 self._queue.done(key)
 
-    def _work(self, key: Key) -> None:
+    def _work(self, key: AnyKey) -> None:
         try:
-            outcome = self._reconciler.reconcile(key)
+            outcome = self._reconcile(key)
         except ApiError as error:
             delay = self._queue.retry(key)
             # A conflict only means that the object has changed since it was read.

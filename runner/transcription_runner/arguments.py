@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from transcription_runner import options as asked
-from transcription_runner.cache import default_roots
+from transcription_runner.cache import baked_roots, default_roots
 from transcription_runner.errors import Usage
 from transcription_runner.names import SHORT_NAMES, ModelName, parse_model
 from transcription_runner.settings import File, Settings, runner_version
@@ -19,14 +19,64 @@ from transcription_runner.writers import FORMATS, Layout
 
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("transformers", "openai-whisper")
+MOST_THREADS = 256
+
+OURS = frozenset(
+    {
+        *(
+            "--version",
+            "--adapter",
+            "--engine",
+            "--batch_size",
+            "--output_name",
+            "--output",
+            "--languages",
+            "--hotwords",
+        ),
+        *("--mode", "--no_vad", "--vad_threshold", "--vad_min_silence_duration_ms", "--vad_min_speech_duration_ms"),
+        "--vad_speech_pad_ms",
+    }
+)
+"""The options that the whisper command does not have."""
 
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are Usage: exit code 64, with a message that says what to do."""
 
+    @property
+    def options(self) -> list[str]:
+        """Every option by its long name."""
+        return [name for name in self._option_string_actions if name.startswith("--")]
+
     def error(self, message: str) -> NoReturn:
         """Raise Usage."""
         raise Usage(f"{message}.", hint=f"`{self.prog} --help` lists every option.")
+
+
+def spelled_out(words: Sequence[str], parser: Parser) -> list[str]:
+    """Words of a call with whisper's options in full: `--lang en` is `--language en`, as the whisper command has it.
+
+    Ours are no candidates, so that an abbreviation means what it always meant there, whatever we add. Raises Usage.
+    """
+    known = set(parser.options)
+    full: list[str] = []
+    for place, word in enumerate(words):
+        if word == "--":
+            return [*full, *words[place:]]
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name not in known:
+            meant = sorted(each for each in known - OURS if each.startswith(name))
+            if len(meant) > 1:
+                raise Usage(f"{name} could be {' or '.join(meant)}.", hint="Write it out.")
+            name = meant[0] if meant else name
+        full.append(f"{name}{equals}{value}")
+    return full
+
+
+def parse(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> argparse.Namespace:
+    """The words of `transcription-runner AUDIO…`, understood. Raises Usage."""
+    parser = transcription_parser(environ)
+    return parser.parse_args(spelled_out(words, parser))
 
 
 def flag(text: str) -> bool:
@@ -76,7 +126,8 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
         prog="transcription-runner",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         description="Transcribe audio with Whisper. Takes the whisper command's options, with its defaults.",
-        epilog="Other commands: transcription-runner models download|list|verify, transcription-runner prepare-folder; "
+        epilog="Other commands: transcription-runner models list|download|verify|remove|du, "
+        "transcription-runner prepare-folder; "
         "with INPUT_BUCKET set, KEY AUDIO [PROMPT] [LANGUAGE] (docs/migration.md). "
         "Exit codes: 0; 64 usage; 65 bad audio; 66 source or model missing; 69 source unreachable; 70 internal; 74 "
         "output failed; 75 temporary; 77 permission; 80 corrupt model cache.",
@@ -90,6 +141,7 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     add = group.add_argument
     add("--model", default="turbo", help=f"a short name ({', '.join(SHORT_NAMES)}), OWNER/REPO[@REVISION], or a path")
     add("--model_dir", help="Hugging Face cache to read models from (default: HF_HUB_CACHE, HF_HOME)")
+    add("--adapter", help="a PEFT/LoRA adapter to merge into the model: a folder, or OWNER/REPO[@REVISION]")
     add("--device", default=environ.get("DEVICE") or "auto", help="auto, cuda or cpu; default from the variable DEVICE")
     add("--fp16", type=flag, default=True, help="half precision on a GPU; a CPU always computes in float32")
     add("--threads", type=optional_int, default=0, help="CPU threads; 0 leaves it to torch")
@@ -163,26 +215,6 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     return parser
 
 
-def models_parser() -> Parser:
-    """The parser of `transcription-runner models …`."""
-    parser = Parser(prog="transcription-runner models", description="The models in a cache.", allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="download|list|verify", parser_class=Parser)
-    for name, text in (
-        ("download", "bring a model into the cache, verified; resumes; quick where it is already"),
-        ("verify", "compare every file of a model with its hash"),
-        ("list", "the models in the cache"),
-    ):
-        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name != "list":
-            command.add_argument("repo", metavar="REPO", help="OWNER/REPO, or a short name")
-            command.add_argument("--revision", help="branch, tag or commit (default: main)")
-        command.add_argument("--model_dir", help="the cache (default: HF_HUB_CACHE, HF_HOME)")
-        command.add_argument("--json", action="store_true", help="print JSON")
-        if name == "download":
-            command.add_argument("--refresh", action="store_true", help="ask the Hub even if the model is here")
-    return parser
-
-
 def folder_parser() -> Parser:
     """The parser of `transcription-runner prepare-folder`."""
     parser = Parser(
@@ -195,13 +227,30 @@ def folder_parser() -> Parser:
 
 
 def roots(model_dir: str | None, environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Where to look for models."""
-    return [Path(model_dir).expanduser()] if model_dir else default_roots(environ)
+    """Where to look for models, the first being where one would be downloaded to."""
+    return [*([Path(model_dir).expanduser()] if model_dir else default_roots(environ)), *baked_roots(environ)]
+
+
+def adapter_name(text: str) -> ModelName:
+    """The adapter of that name: a folder where there is one, else a repository. Raises Usage."""
+    folder = Path(text).expanduser()
+    if (text and folder.is_dir()) or text.startswith(("/", "./", "../", "~")):
+        return ModelName(path=folder)
+    if "/" not in text:
+        raise Usage(f"--adapter {text!r} is no folder.", hint="Give a folder, or a repository (OWNER/REPO[@REVISION]).")
+    return parse_model(text)
 
 
 def temperatures(first: float, increment: float | None) -> tuple[float, ...]:
-    """The ladder of temperatures up to 1.0; with the same rounding as openai-whisper's, which numpy makes."""
-    if not increment or increment < 0 or not math.isfinite(increment) or first > 1.0:
+    """The ladder of temperatures up to 1.0; with the same rounding as openai-whisper's, which numpy makes.
+
+    Raises Usage.
+    """
+    if increment is not None and not (math.isfinite(increment) and increment >= 0):
+        raise Usage(
+            f"--temperature_increment_on_fallback must be 0 or more, not {increment}.", hint="None: no fallback."
+        )
+    if not increment or not first <= 1.0:  # what is no number is refused with the other options
         return (first,)
     step = (first + increment) - first
     count = math.ceil((1.0 + 1e-6 - first) / increment)
@@ -223,8 +272,11 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
         for name in ("highlight_words", "max_line_count", "max_line_width", "max_words_per_line"):
             if getattr(arguments, name):
                 raise Usage(f"--{name} needs --word_timestamps True.")
-    if arguments.threads is not None and arguments.threads < 0:
-        raise Usage(f"--threads {arguments.threads} is below 0.")
+    for name in ("max_line_count", "max_line_width", "max_words_per_line"):
+        if (getattr(arguments, name) or 0) < 0:
+            raise Usage(f"--{name} {getattr(arguments, name)} is below 0.")
+    if not 0 <= (arguments.threads or 0) <= MOST_THREADS:
+        raise Usage(f"--threads must lie between 0 and {MOST_THREADS}, not {arguments.threads}.")
     chosen = formats(arguments.output_format) if isinstance(arguments.output_format, str) else arguments.output_format
     model = parse_model(arguments.model)
     return Settings(
@@ -244,6 +296,7 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
         compute_type="auto" if arguments.fp16 else "float32",
         threads=arguments.threads or None,
         engine=arguments.engine,
+        adapter=adapter_name(arguments.adapter) if arguments.adapter is not None else None,
     )
 
 

@@ -7,6 +7,8 @@ by seeking. Samples are 16-bit integers, as openai-whisper has ffmpeg make them;
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import logging
 import math
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from typing import Any, Final, TypeAlias
 import av
 import av.error
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from transcription_runner import errors
@@ -87,32 +90,43 @@ class AudioFile:
 
     def _samples(self, start: float) -> Iterator[tuple[int, Samples]]:
         """Pieces of samples from `start` seconds or earlier on, each with its index in the file."""
+        first = round(start * SAMPLE_RATE)
+        if start > 2 * _RUN_UP:
+            with self._open() as (container, stream):
+                for by in _clocks(container, stream):
+                    if not _seek(container, by, start - _RUN_UP):
+                        continue
+                    frames = _frames(container, stream)
+                    frame = next(frames, None)
+                    if frame is None:  # beyond the end
+                        return
+                    position = self._position(frame)
+                    if position is not None and position <= first:
+                        yield from _resampled(itertools.chain([frame], frames), position)
+                        return
         with self._open() as (container, stream):
-            sought = start > 2 * _RUN_UP and _seek(container, stream, start - _RUN_UP)
-            position: int | None = None if sought else 0
-            decoded = 0
-            resampler = _Resampler()
-            for frame in _frames(container, stream):
-                if position is None:
-                    position = _frame_position(frame, stream)
-                    if position is None:  # no times in this container: read from its beginning instead
-                        break
-                for piece in resampler.resample(frame):
-                    yield position, piece
-                    position += len(piece)
-                    decoded += len(piece)
-            else:
-                for piece in resampler.flush():
-                    yield position or 0, piece
-                    position = (position or 0) + len(piece)
-                    decoded += len(piece)
-                if not decoded and not sought:
-                    raise errors.BadAudio(
-                        f"{self.path.name}: not one sample of its sound could be decoded",
-                        hint="The file is damaged, or cut off right after its header.",
-                    )
-                return
-        yield from self._samples(0.0)
+            decoded = False
+            for piece in _resampled(_frames(container, stream), 0):
+                decoded = True
+                yield piece
+            if not decoded:
+                raise errors.BadAudio(
+                    f"{self.path.name}: not one sample of its sound could be decoded",
+                    hint="The file is damaged, or cut off right after its header.",
+                )
+
+    def _position(self, frame: _Frame) -> int | None:
+        """Which sample of the whole file a frame begins with, after a seek; None where the container has no times."""
+        if frame.time is None or self._first_time is None:
+            return None
+        return max(0, round((float(frame.time) - self._first_time) * SAMPLE_RATE))
+
+    @functools.cached_property
+    def _first_time(self) -> float | None:
+        """When the first frame that can be decoded begins: some decoders swallow what the container counts from."""
+        with self._open() as (container, stream):
+            first = next(_frames(container, stream), None)
+            return None if first is None or first.time is None else float(first.time)
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[_Container, _Stream]]:
@@ -174,22 +188,19 @@ def _duration(container: _Container, stream: _Stream) -> float | None:
     return seconds if math.isfinite(seconds) and seconds > 0 else None
 
 
-def _seek(container: _Container, stream: _Stream, seconds: float) -> bool:
+def _clocks(container: _Container, stream: _Stream) -> list[_Stream]:
+    """The streams to seek by: the picture, since Matroska often has no other index, and then the sound itself."""
+    films = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
+    return [each for each in (*films[:1], stream) if each.time_base is not None]
+
+
+def _seek(container: _Container, by: _Stream, seconds: float) -> bool:
     """Go to `seconds` or somewhat before; False where the container cannot."""
-    if stream.time_base is None:
-        return False
     try:
-        container.seek(int(seconds / stream.time_base) + (stream.start_time or 0), stream=stream)
+        container.seek(int(seconds / by.time_base) + (by.start_time or 0), stream=by)
     except (av.error.FFmpegError, OSError):
         return False
     return True
-
-
-def _frame_position(frame: _Frame, stream: _Stream) -> int | None:
-    if frame.pts is None or stream.time_base is None:
-        return None
-    seconds = float((frame.pts - (stream.start_time or 0)) * stream.time_base)
-    return max(0, round(seconds * SAMPLE_RATE))
 
 
 def _frames(container: _Container, stream: _Stream) -> Iterator[_Frame]:
@@ -212,6 +223,18 @@ def _frames(container: _Container, stream: _Stream) -> Iterator[_Frame]:
             bad += 1
     if bad:
         _log.warning("%d packets could not be decoded and were left out", bad)
+
+
+def _resampled(frames: Iterator[_Frame], position: int) -> Iterator[tuple[int, Samples]]:
+    """Frames as samples, each piece with its index, the first of which is `position`."""
+    resampler = _Resampler()
+    for frame in frames:
+        for piece in resampler.resample(frame):
+            yield position, piece
+            position += len(piece)
+    for piece in resampler.flush():
+        yield position, piece
+        position += len(piece)
 
 
 class _Resampler:

@@ -164,6 +164,11 @@ class Batched:
         elif isinstance(response, list):
             self._aligned(window, response)
 
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """None before the end: they come in any order."""
+        return ()
+
     def result(self) -> dict[str, Any]:
         """openai-whisper's JSON."""
         segments: list[Segment] = []

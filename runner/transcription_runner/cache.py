@@ -1,105 +1,27 @@
-"""Models in a Hugging Face cache on a disk: where one is, whether it is whole, which ones there are."""
+"""A model in a Hugging Face cache on a disk: where it is, and whether it is whole."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import os
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transcription_runner.errors import CorruptModelCache, ModelMissing, PermissionDenied, RunnerError
-from transcription_runner.filesystem import explain, write_durably
+from transcription_runner.filesystem import explain
+from transcription_runner.hashes import matches, sha256_of
+from transcription_runner.manifest import Manifest, repair_hint
 from transcription_runner.names import ModelName, folder_name
 
-MANIFEST = "manifest.json"
 STAGING = ".staging"
-VERSION = 1
+"""Downloads on their way, in the cache's root."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BLOCK = 8 << 20
 _WEIGHTS = (".safetensors", ".bin", ".pt")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileRecord:
-    """A file as the manifest records it: bytes, sha256, and the Hub's name for its content (its blob)."""
-
-    size: int
-    sha256: str
-    blob: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Snapshot:
-    """One commit of a model, as the manifest records it."""
-
-    revision: str
-    commit: str
-    files: Mapping[str, FileRecord]
-
-    @property
-    def bytes(self) -> int:
-        """Of all its files."""
-        return sum(record.size for record in self.files.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """`manifest.json` in a model's folder: what was downloaded, each file with size and hash."""
-
-    repo: str
-    snapshots: Mapping[str, Snapshot] = field(default_factory=dict)
-
-    @staticmethod
-    def read(folder: Path) -> Manifest | None:
-        """The manifest in a model's folder; None for a cache that huggingface_hub wrote, which has none.
-
-        Raises CorruptModelCache, PermissionDenied.
-        """
-        path = folder / MANIFEST
-        try:
-            value = json.loads(path.read_bytes())
-            return Manifest(
-                repo=value["repo"],
-                snapshots={
-                    commit: Snapshot(
-                        revision=entry["revision"],
-                        commit=commit,
-                        files={name: FileRecord(**record) for name, record in entry["files"].items()},
-                    )
-                    for commit, entry in value["snapshots"].items()
-                },
-            )
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise explain(error, path, "reading") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorruptModelCache(f"{path} is no manifest: {error}.", hint=_repair(folder.name)) from error
-
-    def write(self, folder: Path) -> None:
-        """Write it, whole or not at all. Raises OutputFailed, PermissionDenied."""
-        value = {
-            "version": VERSION,
-            "repo": self.repo,
-            "snapshots": {
-                commit: {
-                    "revision": snapshot.revision,
-                    "bytes": snapshot.bytes,
-                    "files": {
-                        name: {"size": record.size, "sha256": record.sha256, "blob": record.blob}
-                        for name, record in sorted(snapshot.files.items())
-                    },
-                }
-                for commit, snapshot in self.snapshots.items()
-            },
-        }
-        write_durably(folder / MANIFEST, json.dumps(value, indent=1).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +33,12 @@ class CachedModel:
     repo: str | None = None
     revision: str | None = None
     commit: str | None = None
+
+
+def baked_roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """Where the image itself holds models."""
+    baked = environ.get("TRANSCRIPTION_BAKED_MODELS")
+    return [Path(baked)] if baked else []
 
 
 def default_roots(environ: Mapping[str, str] = os.environ) -> list[Path]:
@@ -195,7 +123,7 @@ def resolve(folder: Path, revision: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     if not _COMMIT.fullmatch(commit):
-        raise CorruptModelCache(f"{folder}/refs/{revision} names no commit.", hint=_repair(folder.name))
+        raise CorruptModelCache(f"{folder}/refs/{revision} names no commit.", hint=repair_hint(folder.name))
     return commit
 
 
@@ -207,7 +135,8 @@ def check(folder: Path, commit: str) -> None:
     snapshot_folder = folder / "snapshots" / commit
     if not snapshot_folder.is_dir():
         raise CorruptModelCache(
-            f"The cache of {folder.name} names commit {commit[:12]}, whose files are gone.", hint=_repair(folder.name)
+            f"The cache of {folder.name} names commit {commit[:12]}, whose files are gone.",
+            hint=repair_hint(folder.name),
         )
     manifest = Manifest.read(folder)
     snapshot = manifest.snapshots.get(commit) if manifest else None
@@ -217,7 +146,33 @@ def check(folder: Path, commit: str) -> None:
     for name, record in snapshot.files.items():
         problem = _size_problem(snapshot_folder / name, record.size)
         if problem:
-            raise CorruptModelCache(f"{name} of {folder.name} {problem}.", hint=_repair(folder.name))
+            raise CorruptModelCache(f"{name} of {folder.name} {problem}.", hint=repair_hint(folder.name))
+
+
+def bytes_of(model: CachedModel) -> int:
+    """Of all files of a model; those that are gone meanwhile do not count."""
+    total = 0
+    for _, path in snapshot_files(model.path):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def blame(model: CachedModel, error: Exception) -> Exception:
+    """What a model's failure to load means: the cache's fault if its files do not agree with their hashes.
+
+    Returns the error itself otherwise.
+    """
+    try:
+        problems = verify_path(model.path) if model.path.is_dir() else []
+    except (OSError, RunnerError):
+        return error
+    if not problems:
+        return error
+    return CorruptModelCache(
+        f"{model.shown} does not load, and its files are not what was downloaded: {'; '.join(problems)}.",
+        hint=repair_hint(folder_name(model.repo) if model.repo else str(model.path)),
+    )
 
 
 def _size_problem(path: Path, size: int) -> str | None:
@@ -238,7 +193,7 @@ def _check_folder(folder: Path, shown: str) -> None:
     try:
         for path in sorted(folder.iterdir()):
             if path.is_symlink() and not path.exists():
-                raise CorruptModelCache(f"{path.name} of {shown} is a link to nothing.", hint=_repair(shown))
+                raise CorruptModelCache(f"{path.name} of {shown} is a link to nothing.", hint=repair_hint(shown))
             if path.is_file() and path.name.endswith(_WEIGHTS):
                 weights += 1
                 if path.suffix == ".safetensors":
@@ -246,9 +201,10 @@ def _check_folder(folder: Path, shown: str) -> None:
         _check_shards(folder, shown)
     except PermissionError as error:
         raise explain(error, folder, "reading") from error
-    if not (folder / "config.json").exists() or not weights:
+    whole = (folder / "config.json").exists() or (folder / "adapter_config.json").exists()
+    if not whole or not weights:
         what = "config.json" if weights else "weights"
-        raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=_repair(shown))
+        raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=repair_hint(shown))
 
 
 def _check_shards(folder: Path, shown: str) -> None:
@@ -259,10 +215,10 @@ def _check_shards(folder: Path, shown: str) -> None:
     except FileNotFoundError:
         return
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptModelCache(f"The index of {shown}'s weights cannot be read.", hint=_repair(shown)) from error
+        raise CorruptModelCache(f"The index of {shown}'s weights cannot be read.", hint=repair_hint(shown)) from error
     for name in names:
         if not (folder / name).exists():
-            raise CorruptModelCache(f"{name} of {shown} is missing.", hint=_repair(shown))
+            raise CorruptModelCache(f"{name} of {shown} is missing.", hint=repair_hint(shown))
 
 
 def _check_safetensors(path: Path, shown: str) -> None:
@@ -283,7 +239,7 @@ def _check_safetensors(path: Path, shown: str) -> None:
             except (ValueError, KeyError, TypeError, AttributeError):
                 problem = "has a header that cannot be read"
     if problem:
-        raise CorruptModelCache(f"{path.name} of {shown} {problem}.", hint=_repair(shown))
+        raise CorruptModelCache(f"{path.name} of {shown} {problem}.", hint=repair_hint(shown))
 
 
 def verify(folder: Path, commit: str) -> list[str]:
@@ -302,111 +258,36 @@ def verify(folder: Path, commit: str) -> list[str]:
             raise
         except RunnerError as error:
             problems.append(error.message)
-        for name, path in _snapshot_files(snapshot_folder):
+        for name, path in snapshot_files(snapshot_folder):
             if path.exists() and not matches(path, path.resolve().name):
                 problems.append(f"{name} does not agree with its hash")
         return problems
     for name, record in snapshot.files.items():
         path = snapshot_folder / name
         problem = _size_problem(path, record.size)
-        if problem is None and file_hashes(path)[0] != record.sha256:
+        if problem is None and sha256_of(path) != record.sha256:
             problem = "does not agree with its sha256"
         if problem:
             problems.append(f"{name} {problem}")
     return problems
 
 
-def _snapshot_files(snapshot_folder: Path) -> Iterator[tuple[str, Path]]:
+def verify_path(path: Path) -> list[str]:
+    """Verify a model's folder wherever it is: a cache's snapshot by its hashes, another as far as it tells itself."""
+    if (path.parent.parent / "blobs").is_dir() and path.parent.name == "snapshots":
+        return verify(path.parent.parent, path.name)
+    problems = []
+    for name, file in snapshot_files(path):
+        if file.suffix == ".json":
+            try:
+                json.loads(file.read_bytes())
+            except (ValueError, OSError) as error:
+                problems.append(f"{name} cannot be read ({error})")
+    return problems
+
+
+def snapshot_files(snapshot_folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files of a snapshot, dead links too: (name, path)."""
     for path in sorted(snapshot_folder.rglob("*")):
         if path.is_symlink() or path.is_file():
             yield str(path.relative_to(snapshot_folder)), path
-
-
-class ContentHash:
-    """The two hashes that the Hub names content by: sha256 (large files) and git's blob sha1 (the others)."""
-
-    def __init__(self, size: int) -> None:
-        """Begin, for content of `size` bytes (git hashes the length too)."""
-        self._sha256 = hashlib.sha256()
-        self._sha1 = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-
-    def update(self, data: bytes) -> None:
-        """Take the next bytes."""
-        self._sha256.update(data)
-        self._sha1.update(data)
-
-    @property
-    def sha256(self) -> str:
-        """Of all bytes, in hex."""
-        return self._sha256.hexdigest()
-
-    @property
-    def git(self) -> str:
-        """Git's name of the content, in hex."""
-        return self._sha1.hexdigest()
-
-
-def feed(path: Path, content: ContentHash) -> None:
-    """Hash a file's bytes, in flat memory."""
-    with path.open("rb") as stream:
-        while data := stream.read(_BLOCK):
-            content.update(data)
-
-
-def file_hashes(path: Path) -> tuple[str, str]:
-    """(sha256, git blob sha1) of a file."""
-    content = ContentHash(path.stat().st_size)
-    feed(path, content)
-    return content.sha256, content.git
-
-
-def matches(path: Path, blob: str) -> bool:
-    """Whether a file's content is what the Hub names `blob`; a name that is no hash says nothing, and passes."""
-    if re.fullmatch(r"[0-9a-f]{64}", blob):
-        return file_hashes(path)[0] == blob
-    if re.fullmatch(r"[0-9a-f]{40}", blob):
-        return file_hashes(path)[1] == blob
-    return True
-
-
-def entries(root: Path) -> Iterator[dict[str, Any]]:
-    """Every model in a cache: repo, revision, commit, path, bytes, files, state, problem.
-
-    The state is `ready`, `corrupt` or `incomplete`.
-    """
-    for folder in sorted(root.glob("models--*")):
-        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
-        try:
-            references = {
-                path.read_text().strip(): str(path.relative_to(folder / "refs"))
-                for path in sorted((folder / "refs").rglob("*"))
-                if path.is_file()
-            }
-            commits = sorted({path.name for path in (folder / "snapshots").glob("*")} | set(references))
-        except OSError as error:
-            yield {"repo": repo, "state": "corrupt", "problem": str(error)}
-            continue
-        if not commits:
-            yield {"repo": repo, "state": "incomplete", "problem": "nothing has been downloaded"}
-        for commit in commits:
-            entry: dict[str, Any] = {"repo": repo, "revision": references.get(commit, commit), "commit": commit}
-            files = [path for _, path in _snapshot_files(folder / "snapshots" / commit)]
-            entry["files"] = len(files)
-            entry["bytes"] = sum(path.stat().st_size for path in files if path.exists())
-            entry["path"] = str(folder / "snapshots" / commit)
-            try:
-                check(folder, commit)
-                entry |= {"state": "ready", "problem": None}
-            except RunnerError as error:
-                entry |= {"state": "corrupt", "problem": error.message}
-            yield entry
-
-
-def _repair(folder: str) -> str:
-    if not folder.startswith("models--"):
-        return "Copy the model again."
-    repo = folder.removeprefix("models--").replace("--", "/", 1)
-    return (
-        f"In a cluster the operator repairs it; by hand: `transcription-runner models download {repo}`, "
-        f"or remove the folder {folder} and start again."
-    )

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from transcription_runner import arguments, cache, certificates, container_job, receipt
+from transcription_runner import arguments, certificates, container_job, models_cli, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
-from transcription_runner.job import Job, internal, print_segments
-from transcription_runner.languages import LANGUAGES
-from transcription_runner.names import folder_name, parse_model
+from transcription_runner.job import Job, internal
+from transcription_runner.outputs import check_apart, stem
 from transcription_runner.prepare import prepare_folder
+from transcription_runner.printer import Printer
 from transcription_runner.progress import stand_aside
 from transcription_runner.redact import scrub
 from transcription_runner.report import Reporter
@@ -78,23 +76,28 @@ def _dispatch(words: list[str]) -> tuple[int, bool]:
         prepare_folder(arguments.folder_parser().parse_args(words[1:]).folder)
         return 0, False
     if words[:1] == ["models"]:
-        return _models(words[1:]), False
+        return models_cli.run(words[1:]), False
     if container_job.wanted(words):
         return _container_job(words)
     return _transcribe(words)
 
 
 def _transcribe(words: list[str]) -> tuple[int, bool]:
-    parsed = arguments.transcription_parser().parse_args(words)
+    parsed = arguments.parse(words)
     warnings: list[str] = []
     settings = arguments.settings(parsed, warn=warnings)
     files = arguments.files(parsed.audio, parsed.output_name)
+    check_apart(
+        [file.source.path for file in files if file.source.is_local],
+        [settings.output_dir / f"{stem(file.name)}.{name}" for file in files for name in settings.formats],
+    )
     for warning in warnings:
         _log.warning("%s", warning)
     certificates.install()
     reporter = Reporter.from_environment()
-    job = Job(settings, reporter=reporter)
-    verbose = parsed.verbose if parsed.verbose is not None else not job.in_pod
+    verbose = parsed.verbose if parsed.verbose is not None else "TRANSCRIPTION_JOB" not in os.environ
+    printer = Printer(detected=parsed.language is None) if verbose else None
+    job = Job(settings, reporter=reporter, printer=printer)
     failed: dict[str, RunnerError] = {}
     receipts: dict[str, dict[str, Any]] = {}
     try:
@@ -108,9 +111,6 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
                     _log.error("%s is skipped", file.source.shown)
                     continue
                 receipts[file.name] = outcome
-                if verbose:
-                    with contextlib.suppress(BrokenPipeError):  # whoever reads has had enough
-                        _print(job, parsed.language is None)
     finally:
         if reporter is not None:
             reporter.stop()
@@ -137,74 +137,6 @@ def _concerns_all(error: RunnerError) -> bool:
     return isinstance(error, (ModelMissing, CorruptModelCache, Usage))
 
 
-def _print(job: Job, detected: bool) -> None:
-    result = job.last_result
-    if result is None:
-        return
-    stand_aside()
-    language = str(result.get("language"))
-    if detected:
-        print(f"Detected language: {LANGUAGES.get(language, language).title()}")
-    print_segments(result)
-
-
-def _models(words: list[str]) -> int:
-    parsed = arguments.models_parser().parse_args(words)
-    roots = arguments.roots(parsed.model_dir)
-    if parsed.command == "list":
-        return _list(roots if parsed.model_dir is None else roots[:1], as_json=parsed.json)
-    model = parse_model(parsed.repo, revision=parsed.revision)
-    if model.repo is None:
-        raise Usage(f"{parsed.repo} is a path, not a repository.", hint="Give OWNER/REPO or a short name.")
-    if parsed.command == "verify":
-        return _verify(model.repo, model.revision, roots, as_json=parsed.json)
-    certificates.install()
-    # Folders and files must be readable by other users, whatever this one's habits (docs/contracts.md: 755).
-    os.umask(0o022)
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from transcription_runner.download import download_model
-
-    found = download_model(model.repo, model.revision, roots[0], refresh=parsed.refresh)
-    value = found.receipt()
-    receipt.write(value)
-    print(json.dumps(value) if parsed.json else f"{found.repo}@{found.revision} is ready: {found.path}")
-    return 0
-
-
-def _list(roots: list[Path], *, as_json: bool) -> int:
-    models = [entry for root in dict.fromkeys(roots) if root.is_dir() for entry in cache.entries(root)]
-    if as_json:
-        print(json.dumps(models))
-        return 0
-    for entry in models:
-        size = f"{entry.get('bytes', 0) / 1e6:.1f} MB"
-        revision = f"{entry.get('revision', '?')} ({entry.get('commit', '')[:12]})"
-        print(f"{entry['repo']}\t{revision}\t{size}\t{entry['state']}\t{entry.get('problem') or ''}".rstrip())
-    if not models:
-        print(f"no models in {', '.join(map(str, roots))}", file=sys.stderr)
-    return 0
-
-
-def _verify(repo: str, revision: str, roots: list[Path], *, as_json: bool) -> int:
-    for root in roots:
-        folder = root / folder_name(repo)
-        commit = cache.resolve(folder, revision)
-        if commit is None:
-            continue
-        problems = cache.verify(folder, commit)
-        if as_json:
-            print(json.dumps({"repo": repo, "revision": revision, "commit": commit, "problems": problems}))
-        if problems:
-            raise CorruptModelCache(
-                f"{repo}@{revision} in {root} is corrupt: {'; '.join(problems)}.",
-                hint=f"`transcription-runner models download {repo} --model_dir {root}` repairs it.",
-            )
-        if not as_json:
-            print(f"{repo}@{revision} (commit {commit}) agrees with its hashes")
-        return 0
-    raise ModelMissing(f"{repo}@{revision} is not in {', '.join(map(str, roots))}.", hint="Download it first.")
-
-
 def _fail(error: RunnerError) -> int:
     _tell(error)
     receipt.write(receipt.failure(error))
@@ -225,7 +157,9 @@ def _unforeseen(error: BaseException) -> int:
 
 def _stopped(stopped: Stopped) -> None:
     name = signal.Signals(stopped.number).name
-    error = Temporary(f"Stopped by {name} before the transcript was finished.", hint="The next attempt begins again.")
+    error = Temporary(
+        f"Stopped by {name} before it was finished.", hint="The next attempt begins again, a download where it was."
+    )
     _log.warning("%s", error.message)
     receipt.write(receipt.failure(error))
 

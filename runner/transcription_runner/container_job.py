@@ -82,7 +82,8 @@ class Call:
 def understand(words: Sequence[str], environ: Mapping[str, str] = os.environ) -> Call:
     """KEY AUDIO [PROMPT] [LANGUAGE], and after them any of the whisper command's options. Raises Usage."""
     count = next((index for index, word in enumerate(words) if word.startswith("--")), len(words))
-    places, options = list(words[:count]), list(words[count:])
+    places = list(words[:count])
+    options = arguments.spelled_out(words[count:], arguments.transcription_parser(environ))
     usage = "INPUT_BUCKET is set, so the call is KEY AUDIO [PROMPT] [LANGUAGE] [--option …]; unset it to name files."
     if not 2 <= len(places) <= 4:
         raise Usage(f"{len(places)} words where KEY AUDIO [PROMPT] [LANGUAGE] belong.", hint=usage)
@@ -125,7 +126,7 @@ def run(call: Call) -> tuple[Job, dict[str, Any]]:
 
 
 def _transcribe(call: Call) -> tuple[Job, dict[str, Any]]:
-    parsed = arguments.transcription_parser().parse_args(call.words)
+    parsed = arguments.parse(call.words)
     if len(parsed.audio) != 1:
         raise Usage(f"{parsed.audio[1]!r} belongs to no option.", hint="Options come last, each with its value.")
     warnings: list[str] = []

@@ -1,48 +1,25 @@
-"""Bring a model from the Hub (or a mirror, HF_ENDPOINT) into a cache that runners share.
+"""Bring a model from where it is (a Hub, an object store) into a cache that runners share.
 
-Every file goes into `.staging/` first, resumes there after a kill, and is compared with the hash by which the Hub names
-it. Only then is it renamed into the cache; the manifest comes last.
+Every file goes into `.staging/` first, resumes there after a kill, and is compared with the hash by which its origin
+names it. Only then is it renamed into the cache; the manifest comes after all files, and the reference last.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
+import hashlib
+import json
 import logging
 import os
-import re
 import shutil
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
-from transcription_runner.backoff import retry_after
-from transcription_runner.cache import (
-    STAGING,
-    ContentHash,
-    FileRecord,
-    Manifest,
-    Snapshot,
-    check,
-    feed,
-    file_hashes,
-    offline,
-    resolve,
-)
-from transcription_runner.errors import (
-    CorruptModelCache,
-    ModelMissing,
-    OutputFailed,
-    PermissionDenied,
-    RunnerError,
-    SourceUnreachable,
-    Usage,
-)
+from transcription_runner.backoff import Patience
+from transcription_runner.cache import check, offline, resolve
+from transcription_runner.errors import CorruptModelCache, ModelMissing, OutputFailed, Reason, SourceUnreachable, Usage
 from transcription_runner.filesystem import (
     explain,
     free_bytes,
@@ -50,36 +27,27 @@ from transcription_runner.filesystem import (
     make_folder,
     write_durably,
 )
-from transcription_runner.names import folder_name
-from transcription_runner.progress import Meter, human_bytes
-from transcription_runner.redact import host_of, scrub
-from transcription_runner.transfer import Patience, Refused, download, unreachable
+from transcription_runner.hashes import ContentHash, content_hash, following
+from transcription_runner.hub_origin import HubOrigin
+from transcription_runner.locks import only_one
+from transcription_runner.manifest import FileRecord, Manifest, Snapshot
+from transcription_runner.model_report import ModelReporter
+from transcription_runner.names import folder_name, from_url
+from transcription_runner.origin import Listing, Origin, RemoteFile
+from transcription_runner.progress import human_bytes
+from transcription_runner.selection import CONFIGS, check_whisper, choose
+from transcription_runner.store_origin import StoreOrigin
+from transcription_runner.tally import Tally, Transfer
 
-_KEPT = re.compile(r"[^/]+\.(json|txt|model|tiktoken|jinja)|LICENSE[^/]*|README\.md|NOTICE[^/]*")
-_SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_TRIES = 5
+PATIENCE = Patience(longest_wait=300.0)
+"""A download holds no GPU: it may wait for a Hub that is busy."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HubFile:
-    """A file of a repository as the Hub lists it."""
-
-    name: str
-    size: int
-    git: str
-    sha256: str | None
-
-    @property
-    def blob(self) -> str:
-        """What the cache calls its content: the Hub's ETag."""
-        return self.sha256 or self.git
-
-
-@dataclass(frozen=True, kw_only=True)
 class Download:
-    """What `models download` reports: the model as it is in the cache now."""
+    """What `models download` reports: the model as it is in the cache now, and what it took."""
 
     repo: str
     revision: str
@@ -87,26 +55,28 @@ class Download:
     bytes: int
     files: int
     path: Path
+    transfer: Transfer = field(default_factory=Transfer)
 
     def receipt(self) -> dict[str, Any]:
-        """For the termination message."""
-        return {
-            "model": {
-                "repo": self.repo,
-                "revision": self.revision,
-                "commit": self.commit,
-                "bytes": self.bytes,
-                "files": self.files,
-            }
-        }
+        """Its part of the termination message."""
+        names = ("repo", "revision", "commit", "bytes", "files")
+        return {"model": {name: getattr(self, name) for name in names}, "transfer": asdict(self.transfer)}
 
 
 def download_model(
-    repo: str, revision: str, root: Path, *, patience: Patience | None = None, refresh: bool = False
+    repo: str,
+    revision: str,
+    root: Path,
+    *,
+    url: str | None = None,
+    patience: Patience = PATIENCE,
+    refresh: bool = False,
+    reporter: ModelReporter | None = None,
 ) -> Download:
     """Have `repo` at `revision` in the cache `root`, whole and verified; quick where it is already.
 
-    With `refresh` the Hub is asked even so: a branch may have moved on.
+    It comes from the Hub, or with `url` from an object store, whose files are then kept under the name `repo`. With
+    `refresh` the origin is asked even so: a branch may have moved on.
     Raises ModelMissing, PermissionDenied, SourceUnreachable, OutputFailed, CorruptModelCache, Usage.
     """
     make_folder(root)
@@ -114,17 +84,22 @@ def download_model(
     if not refresh and (found := _present(repo, revision, folder)):
         _log.info("%s@%s is here already: commit %s, %s", repo, revision, found.commit[:12], human_bytes(found.bytes))
         return found
+    if url is None and from_url(repo):
+        raise ModelMissing(
+            f"{repo} is not in {root}, and it comes from an object store, not from a Hub.",
+            hint=f"`transcription-runner models download URL --name {repo} --model_dir {root}` brings it.",
+        )
     if offline():
         raise Usage(
             f"{repo} is not in {root}, and HF_HUB_OFFLINE forbids to download it.", hint="Unset HF_HUB_OFFLINE."
         )
-    staging = root / STAGING / folder.name
-    make_folder(root / STAGING)
-    with _only_one(root / STAGING / f"{folder.name}.lock"):
+    tally = Tally(url or repo, reporter)
+    with only_one(root, folder.name, doing="downloading", waiting=tally.waiting) as staging, contextlib.closing(tally):
         if not refresh and (found := _present(repo, revision, folder)):
             return found  # another process did it while we waited
+        origin = StoreOrigin(url, patience) if url else HubOrigin(repo, revision, patience)
         try:
-            return _Session(repo, revision, folder, staging, patience or Patience()).run()
+            return _Session(origin, repo, revision, folder, staging, tally).run()
         except OSError as error:
             raise explain(error, Path(error.filename or folder), "writing") from error
 
@@ -153,71 +128,34 @@ def _present(repo: str, revision: str, folder: Path) -> Download | None:
     )
 
 
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Let one process at a time download a model; a lock goes with its process, however that ends."""
-    try:
-        stream = lock.open("w")
-    except OSError as error:
-        raise explain(error, lock, "writing") from error
-    with stream:
-        waiting = False
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                    _log.warning("%s: this volume has no locks; downloading without", lock)
-                    break
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise explain(error, lock, "locking") from error
-            if not waiting:
-                waiting = True
-                _log.info("another process downloads this model: waiting for it")
-            time.sleep(0.5)
-        yield
-
-
 class _Session:
-    """One download, from the list of files to the manifest."""
+    """One download, from the list of files to the reference."""
 
-    def __init__(self, repo: str, revision: str, folder: Path, staging: Path, patience: Patience) -> None:
+    def __init__(self, origin: Origin, repo: str, revision: str, folder: Path, staging: Path, tally: Tally) -> None:
+        self.origin = origin
         self.repo = repo
         self.revision = revision
         self.folder = folder
         self.staging = staging
-        self.patience = patience
-        from huggingface_hub import constants, get_token
-
-        self.endpoint = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-        self.token = get_token()
+        self.tally = tally
         self.records: dict[str, FileRecord] = {}
-
-    @property
-    def host(self) -> str:
-        return host_of(self.endpoint)
+        self.known = self._known()
 
     def run(self) -> Download:
-        commit, everything = self._list()
-        files = choose(everything, self.repo)
+        self.tally.say("asking for the list of files")
+        listing = self.origin.list()
+        files = choose(listing.files, self.origin.shown)
         total = sum(file.size for file in files)
-        _log.info(
-            "downloading %s@%s (commit %s) from %s: %d files, %s",
-            self.repo,
-            self.revision,
-            commit[:12],
-            self.host,
-            len(files),
-            human_bytes(total),
-        )
+        _log.info("downloading %s from %s: %d files, %s", self.repo, self.origin.host, len(files), human_bytes(total))
         self._check_space(files)
         make_folder(self.staging / "blobs")
-        meter = Meter(total, what=self.repo)
+        self.tally.begin(total)
         for file in files:
-            self._bring(file, commit, meter)
-        meter.finish()
-        self._install(commit, files)
+            self._bring(file)
+            if file.name in CONFIGS:
+                check_whisper(self._here(file), self.origin.shown)
+        self.tally.say("putting the files into the cache")
+        commit = self._install(listing, files)
         shutil.rmtree(self.staging, ignore_errors=True)
         return Download(
             repo=self.repo,
@@ -226,85 +164,28 @@ class _Session:
             bytes=total,
             files=len(files),
             path=self.folder / "snapshots" / commit,
+            transfer=self.tally.transfer(),
         )
 
-    def _list(self) -> tuple[str, list[HubFile]]:
-        """The commit of the revision, and its files; through huggingface_hub, tried again while the Hub fails."""
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-        from huggingface_hub.hf_api import RepoFile
+    def _known(self) -> dict[tuple[str, int, str], FileRecord]:
+        """Files of an object store that an earlier download recorded, by name, size and version."""
+        try:
+            manifest = Manifest.read(self.folder)
+        except CorruptModelCache:
+            return {}
+        snapshots = manifest.snapshots.values() if manifest else ()
+        return {
+            (name, record.size, record.etag): record
+            for snapshot in snapshots
+            for name, record in snapshot.files.items()
+            if record.etag
+        }
 
-        api = HfApi(endpoint=self.endpoint, token=self.token, library_name="transcription-runner")
-        wait = self.patience.first_wait
-        for attempt in range(1, _TRIES + 1):
-            try:
-                information = api.model_info(self.repo, revision=self.revision, timeout=self.patience.stall_seconds)
-                commit = information.sha
-                if not commit:
-                    raise SourceUnreachable(f"{self.host} names no commit for {self.repo}@{self.revision}.")
-                tree = api.list_repo_tree(self.repo, recursive=False, revision=commit)
-                return commit, [
-                    HubFile(
-                        name=entry.path,
-                        size=entry.lfs.size if entry.lfs else entry.size,
-                        git=entry.blob_id,
-                        sha256=entry.lfs.sha256 if entry.lfs else None,
-                    )
-                    for entry in tree
-                    if isinstance(entry, RepoFile)
-                ]
-            except HfHubHTTPError as error:
-                status = error.response.status_code
-                if (status < 500 and status not in (408, 429)) or attempt == _TRIES:
-                    raise self._refused(
-                        status, error.response.headers.get("X-Error-Code"), scrub(str(error))
-                    ) from error
-                pause = retry_after(error.response.headers)
-                problem = f"answered {status}"
-            except httpx2.TransportError as error:
-                explained = unreachable(error, self.endpoint)
-                if attempt == _TRIES or "certificate" in explained.message:
-                    raise explained from error
-                pause, problem = None, explained.message
-            pause = min(pause if pause is not None else wait, 60.0)
-            wait *= 2
-            _log.warning("%s: %s; trying again in %.1f s", self.host, problem, pause)
-            time.sleep(pause)
-        raise AssertionError("the last try returns or raises")
-
-    def _refused(self, status: int, code: str | None, detail: str) -> RunnerError:
-        how = (
-            "Set HF_TOKEN (in a cluster the secret in hub.tokenSecret, or the WhisperModel's own) to a token that may "
-            "read it, and accept its conditions on its page where it is gated."
-        )
-        if code == "RevisionNotFound":
-            return ModelMissing(
-                f"{self.repo} at {self.host} has no revision {self.revision!r}.",
-                hint="Check the branch, tag or commit.",
-            )
-        if code == "GatedRepo" or status == 403:
-            return PermissionDenied(f"{self.host} does not let us read {self.repo} ({status}).", hint=how)
-        if status == 401 and not self.token and code in (None, "RepoNotFound"):
-            # The Hub answers so for a repository that is not there as well, to strangers.
-            return PermissionDenied(
-                f"{self.host} shows {self.repo} to nobody without a token (401): it is private, gated, or misspelt.",
-                hint=f"Check the name. {how}",
-            )
-        if status == 401:
-            return PermissionDenied(f"{self.host} refuses our token for {self.repo} (401).", hint=how)
-        if status == 404 or code == "RepoNotFound":
-            return ModelMissing(
-                f"There is no model {self.repo} at {self.host}.",
-                hint="Check the name; a private one needs HF_TOKEN.",
-            )
-        return SourceUnreachable(
-            f"{self.host} answered {status} for {self.repo}: {detail[:200]}.", hint="The next attempt may succeed."
-        )
-
-    def _check_space(self, files: list[HubFile]) -> None:
+    def _check_space(self, files: list[RemoteFile]) -> None:
         needed = 0
         for file in files:
-            if self._installed(file) or self._staged(file).exists():
+            blob = self._blob(file)
+            if (blob and _has(blob, file.size)) or self._staged(file).exists():
                 continue
             part = self._part(file)
             needed += file.size - (part.stat().st_size if part.exists() else 0)
@@ -314,120 +195,108 @@ class _Session:
                 f"No space left for {self.repo}: it needs {needed} bytes more, and {free} are free in "
                 f"{self.folder.parent}.",
                 hint="Make room on the volume (remove models that nobody uses), or give it more space.",
+                reason=Reason.VOLUME_FULL,
             )
 
-    def _staged(self, file: HubFile) -> Path:
-        return self.staging / "blobs" / file.blob
+    def _blob(self, file: RemoteFile) -> Path | None:
+        """Where the file's content is in the cache if it is there, as far as that can be told before it is read."""
+        name = file.blob or file.sha256
+        if name is None and file.etag and (record := self.known.get((file.name, file.size, file.etag))):
+            name = record.blob
+        return self.folder / "blobs" / name if name else None
 
-    def _part(self, file: HubFile) -> Path:
-        return self.staging / "blobs" / f"{file.blob}.part"
+    def _staged(self, file: RemoteFile) -> Path:
+        return self.staging / "blobs" / file.key
 
-    def _installed(self, file: HubFile) -> bool:
-        blob = self.folder / "blobs" / file.blob
-        return blob.is_file() and blob.stat().st_size == file.size
+    def _part(self, file: RemoteFile) -> Path:
+        return self.staging / "blobs" / f"{file.key}.part"
 
-    def _bring(self, file: HubFile, commit: str, meter: Meter) -> None:
+    def _here(self, file: RemoteFile) -> Path:
+        """Where a file's content is that was brought."""
+        staged = self._staged(file)
+        return staged if staged.exists() else self.folder / "blobs" / self.records[file.name].blob
+
+    def _bring(self, file: RemoteFile) -> None:
         """Have a file's content in the cache or in staging, compared with its hash."""
-        for path in (self.folder / "blobs" / file.blob, self._staged(file)):
-            if path.is_file() and path.stat().st_size == file.size:
-                sha256, git = file_hashes(path)
-                if file.blob in (sha256, git):
-                    meter.skip(file.size)
-                    self._record(file, sha256)
-                    return
-                _log.warning("%s in %s does not agree with its hash: downloading it again", file.name, path.parent)
+        self.tally.file(file.name)
+        for path in (self._blob(file), self._staged(file)):
+            if path is None or not _has(path, file.size):
+                continue
+            content = content_hash(path, md5=file.md5 is not None)
+            if file.agrees(content) and (path == self._staged(file) or path.name == file.name_of(content)):
+                self.tally.skip(file.size)
+                self._record(file, content)
+                return
+            _log.warning("%s in %s does not agree with its hash: downloading it again", file.name, path.parent)
+            path.unlink()
         for attempt in (1, 2):
-            content = self._transfer(file, commit, meter)
-            if file.blob in (content.sha256, content.git):
+            content = self._fetch(file)
+            if file.agrees(content):
                 self._part(file).chmod(0o644)
                 self._part(file).replace(self._staged(file))
                 fsync_folder(self.staging / "blobs")
-                self._record(file, content.sha256)
+                self._record(file, content)
                 return
             self._part(file).unlink()
             if attempt == 1:
                 _log.warning("%s came with a wrong hash: downloading it again from the start", file.name)
-                meter.skip(-file.size)
+                self.tally.skip(-file.size)
+                self.tally.retry()
         raise SourceUnreachable(
-            f"{self.host} sent {file.name} of {self.repo} twice with a content that does not agree with its own hash "
-            f"({file.blob[:12]}…).",
+            f"{self.origin.host} sent {file.name} of {self.origin.shown} twice with a content that does not agree with "
+            f"its own hash ({(file.blob or file.sha256 or file.md5 or '')[:12]}…).",
             hint="A proxy or mirror on the way may hold a broken copy.",
+            reason=Reason.CHECKSUM_MISMATCH,
         )
 
-    def _record(self, file: HubFile, sha256: str) -> None:
-        self.records[file.name] = FileRecord(size=file.size, sha256=sha256, blob=file.blob)
+    def _record(self, file: RemoteFile, content: ContentHash) -> None:
+        self.records[file.name] = FileRecord(
+            size=file.size, sha256=content.sha256, blob=file.name_of(content), etag=file.etag
+        )
 
-    def _transfer(self, file: HubFile, commit: str, meter: Meter) -> ContentHash:
-        from huggingface_hub import hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
-
+    def _fetch(self, file: RemoteFile) -> ContentHash:
+        """Have all of a file in its part, from where an earlier attempt left off."""
         part = self._part(file)
-        start = part.stat().st_size if part.exists() else 0
+        part.touch()
+        start = part.stat().st_size
         if start > file.size:
-            part.unlink()
+            os.truncate(part, 0)
             start = 0
-        content = ContentHash(file.size)
-        if start:
-            feed(part, content)
-            _log.info("%s: going on at byte %d of %d", file.name, start, file.size)
-            meter.skip(start)
+        with following(part, file.size, git=file.by_git, md5=file.md5 is not None) as follower:
+            if start:
+                _log.info("%s: going on at byte %d of %d", file.name, start, file.size)
+                self.tally.skip(start)
+                follower.advance(start)
+            if start < file.size:
+                self.origin.fetch(file, part, start, self.tally.arrival(follower, start))
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            return follower.finish()
 
-        def got(data: bytes) -> None:
-            content.update(data)
-            meter.add(len(data))
-
-        def restart() -> None:
-            nonlocal content
-            content = ContentHash(file.size)
-            meter.skip(-part.stat().st_size)
-
-        if start < file.size or not part.exists():
-            url = hf_hub_url(self.repo, file.name, revision=commit, endpoint=self.endpoint)
-            headers = build_hf_headers(token=self.token, library_name="transcription-runner")
-            try:
-                download(
-                    self._client(),
-                    url,
-                    part,
-                    headers=headers,
-                    start=start,
-                    expected_size=file.size,
-                    patience=self.patience,
-                    on_bytes=got,
-                    on_restart=restart,
-                )
-            except Refused as refusal:
-                code = refusal.headers.get("X-Error-Code")
-                raise self._refused(refusal.status, code, str(refusal)) from refusal
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        return content
-
-    def _client(self) -> httpx2.Client:
-        # huggingface_hub's own: its redirects, proxies and hooks; with our time limits.
-        from huggingface_hub import get_session
-
-        client = get_session()
-        client.timeout = httpx2.Timeout(self.patience.stall_seconds, connect=self.patience.connect_seconds)
-        return client
-
-    def _install(self, commit: str, files: list[HubFile]) -> None:
-        """Rename what was verified into the cache; the reference and then the manifest come last."""
+    def _install(self, listing: Listing, files: list[RemoteFile]) -> str:
+        """Rename what was verified into the cache; the manifest and then the reference come last."""
+        commit = listing.commit or _commit_of(self.records)
         snapshot = self.folder / "snapshots" / commit
         for folder in (self.folder / "blobs", snapshot):
             make_folder(folder)
+        for stale in self.folder.rglob(".*.tmp"):  # of a process that was killed in between
+            stale.unlink()
         for file in files:
             staged = self._staged(file)
             if staged.exists():
-                staged.replace(self.folder / "blobs" / file.blob)
+                staged.replace(self.folder / "blobs" / self.records[file.name].blob)
         fsync_folder(self.folder / "blobs")
         for file in files:
-            link(self.folder / "blobs" / file.blob, snapshot / file.name)
+            link(self.folder / "blobs" / self.records[file.name].blob, snapshot / file.name)
         fsync_folder(snapshot)
+        self._write_manifest(commit)
         if self.revision != commit:
             reference = self.folder / "refs" / self.revision
             make_folder(reference.parent)
             write_durably(reference, commit.encode())
+        return commit
+
+    def _write_manifest(self, commit: str) -> None:
         try:
             manifest = Manifest.read(self.folder)
         except CorruptModelCache:
@@ -435,6 +304,16 @@ class _Session:
         snapshots = dict(manifest.snapshots) if manifest else {}
         snapshots[commit] = Snapshot(revision=self.revision, commit=commit, files=self.records)
         Manifest(repo=self.repo, snapshots=snapshots).write(self.folder)
+
+
+def _has(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _commit_of(records: dict[str, FileRecord]) -> str:
+    """A name for exactly these files: 40 hex digits of a sha256 over their names, sizes and hashes."""
+    described = [(name, record.size, record.sha256) for name, record in sorted(records.items())]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:40]
 
 
 def link(blob: Path, pointer: Path) -> None:
@@ -452,27 +331,3 @@ def link(blob: Path, pointer: Path) -> None:
             raise
         shutil.copyfile(blob, temporary)
     temporary.replace(pointer)
-
-
-def choose(files: list[HubFile], repo: str) -> list[HubFile]:
-    """The files that a runner needs: configuration, tokenizer, and the weights as safetensors, once; no programs.
-
-    Raises ModelMissing for a repository without safetensors.
-    """
-    names = {file.name for file in files}
-    if "model.safetensors" in names:
-        weights = {"model.safetensors"}
-    else:
-        weights = {name for name in names if _SHARD.fullmatch(name)}
-    if "adapter_model.safetensors" in names:
-        weights.add("adapter_model.safetensors")
-    if not weights:
-        raise ModelMissing(
-            f"{repo} has no weights as safetensors, and other formats are not loaded: they can hold programs.",
-            hint="Choose a repository with model.safetensors, or convert it "
-            "(https://huggingface.co/docs/safetensors/convert-weights).",
-        )
-    return sorted(
-        (file for file in files if file.name in weights or _KEPT.fullmatch(file.name)),
-        key=lambda file: (file.size, file.name),
-    )

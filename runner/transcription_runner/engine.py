@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -29,6 +30,9 @@ _log = logging.getLogger(__name__)
 # transformers is imported when a model is loaded, and its classes are not annotated.
 _Config: TypeAlias = Any
 _Model: TypeAlias = Any
+
+# The end of text in the vocabulary of the models that know English only; the others count from one more.
+_ENGLISH_END = 50256
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -58,6 +62,15 @@ class Engine:
         """Tokens of earlier text that a window can take: 223."""
         most: int = self.network.config.max_target_positions
         return most // 2 - 1
+
+    def suppressed(self, wanted: Sequence[int]) -> tuple[int, ...]:
+        """Tokens never to be sampled, sorted: those wanted, and what is neither text nor a time of the window.
+
+        Tokens that a fine-tuned model added lie behind the times, and would be taken for times after the window's end.
+        """
+        size: int = self.network.config.vocab_size
+        known = (token for token in self.tokenizer.suppressed(wanted) if token < size)
+        return (*known, *range(self.tokenizer.timestamp_begin + 1501, size))
 
     def encode(self, mel: Tensor) -> Tensor:
         """mel: (n, bands, 3000). Returns the encoder's output, (n, 1500, d)."""
@@ -92,13 +105,16 @@ def load_engine(
     device: Literal["auto", "cuda", "cpu"] = "auto",
     compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     threads: int | None = None,
+    adapter: Path | None = None,
 ) -> Engine:
     """Load the model in a folder as the Hub lays it out. Nothing is fetched.
 
     device: `auto` takes CUDA where there is one; `cuda` without any falls back to the CPU with a warning.
     compute_type: `auto` is float16 on CUDA and float32 on the CPU.
     threads: processor threads; None for all that this process may use.
-    Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory.
+    adapter: the folder of a PEFT adapter to merge into the weights.
+    Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory, and errors.Usage for an adapter that does
+    not fit.
     """
     where = _device(device)
     dtype = _DTYPES[compute_type] if compute_type != "auto" else _best_dtype(where)
@@ -108,9 +124,9 @@ def load_engine(
         raise errors.ModelMissing(f"{path}: there is no model here")
     config = _config(path)
     with memory_errors():
-        network = Network(_model(path, config, dtype, where), dtype, where)
-    multilingual = config.vocab_size >= 51865
-    tokenizer = Tokenizer.load(path, multilingual=multilingual)
+        network = Network(_model(path, config, dtype, where, adapter), dtype, where)
+    # Not by the vocabulary's size, as openai-whisper does: a fine-tuned model may have added to it.
+    tokenizer = Tokenizer.load(path, multilingual=config.eos_token_id != _ENGLISH_END)
     return Engine(network, tokenizer, _alignment_heads(path, config))
 
 
@@ -168,6 +184,11 @@ def _best_dtype(device: torch.device) -> torch.dtype:
 def _config(path: Path) -> _Config:
     from transformers.models.whisper.configuration_whisper import WhisperConfig
 
+    if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+        raise errors.Usage(
+            f"{path}: an adapter, and not a whole model.",
+            hint="Give --model the model that it was made for, and this to --adapter.",
+        )
     values = _json(path / "config.json")
     if values.get("model_type") != "whisper":
         raise errors.Usage(
@@ -194,26 +215,37 @@ def _json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device) -> _Model:
+def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device, adapter: Path | None) -> _Model:
     from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
 
     config._attn_implementation = "sdpa"
     with torch.device("meta"):
         model = WhisperForConditionalGeneration(config)
     weights = _weights(path, device)
-    weights.setdefault("proj_out.weight", weights.get("model.decoder.embed_tokens.weight", torch.empty(0)))
+    # The embedding is the projection too, save where a model was taught apart and says so.
+    embedding, projection = "model.decoder.embed_tokens.weight", "proj_out.weight"
+    tied = config.tie_word_embeddings or projection not in weights
+    if tied:
+        weights[projection] = weights.get(embedding, torch.empty(0))
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in weights]
     wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
     if missing or wrong:
         what = f"lack {missing[0]}" if missing else f"have {wrong[0]} in the wrong shape"
         raise errors.CorruptModelCache(f"the weights in {path} {what} ({len(missing) + len(wrong)} such tensors)")
-    # The embedding is tied to the projection: one tensor for both, also after a change of precision.
-    state = {name: weights[name].to(dtype) for name in wanted if name != "proj_out.weight"}
-    state["proj_out.weight"] = state["model.decoder.embed_tokens.weight"]
+    # An adapter is merged in full precision: half of it would round small changes away.
+    whole = dtype if adapter is None else torch.float32
+    state = {name: weights[name].to(whole) for name in wanted}
+    if tied:  # one tensor for both, also after a change of precision
+        state[projection] = state[embedding]
     model.load_state_dict(state, assign=True)
     model.train(False)
-    return model.requires_grad_(False)
+    model.requires_grad_(False)
+    if adapter is not None:
+        from transcription_runner.adapter import merged
+
+        model = merged(model, adapter).to(dtype)
+    return model
 
 
 def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
@@ -222,17 +254,28 @@ def _weights(path: Path, device: torch.device) -> dict[str, Tensor]:
         if (path / "model.safetensors").exists():
             return load_file(path / "model.safetensors", device=str(device))
         if (path / "model.safetensors.index.json").exists():
-            names = sorted(set(_json(path / "model.safetensors.index.json")["weight_map"].values()))
-            parts = [load_file(path / name, device=str(device)) for name in names]
+            parts = [load_file(file, device=str(device)) for file in _shards(path / "model.safetensors.index.json")]
             return {name: tensor for part in parts for name, tensor in part.items()}
         if (path / "pytorch_model.bin").exists():
-            held: dict[str, Tensor] = torch.load(path / "pytorch_model.bin", map_location=device, weights_only=True)
-            return held
+            return _unpickled(path / "pytorch_model.bin", device)
+        if (path / "pytorch_model.bin.index.json").exists():
+            parts = [_unpickled(file, device) for file in _shards(path / "pytorch_model.bin.index.json")]
+            return {name: tensor for part in parts for name, tensor in part.items()}
     except PermissionError as error:
         raise errors.PermissionDenied(f"{path}: this user may not read the weights") from error
-    except (SafetensorError, OSError, KeyError, EOFError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, EOFError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise errors.CorruptModelCache(f"the weights in {path} cannot be read: {error}") from error
     raise errors.CorruptModelCache(f"{path} holds no weights (model.safetensors)")
+
+
+def _shards(index: Path) -> list[Path]:
+    return [index.with_name(name) for name in sorted(set(_json(index)["weight_map"].values()))]
+
+
+def _unpickled(file: Path, device: torch.device) -> dict[str, Tensor]:
+    """Tensors alone: a program in the file is refused."""
+    held: dict[str, Tensor] = torch.load(file, map_location=device, weights_only=True)
+    return held
 
 
 def _alignment_heads(path: Path, config: _Config) -> list[tuple[int, int]]:

@@ -6,6 +6,35 @@ The codes are a contract with the Job's podFailurePolicy (docs/contracts.md).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """What kept a model from the cache, finer than the error's class; each has a line in docs/model-cache.md.
+
+    It is the error's `reason` in a receipt, and becomes the reason of a WhisperModel's condition.
+    """
+
+    REPOSITORY_NOT_FOUND = "RepositoryNotFound"
+    REVISION_NOT_FOUND = "RevisionNotFound"
+    UNAUTHORIZED = "Unauthorized"
+    GATED_REPOSITORY = "GatedRepository"
+    RATE_LIMITED = "RateLimited"
+    HUB_SERVER_ERROR = "HubServerError"
+    DNS_FAILURE = "DnsFailure"
+    CONNECTION_FAILED = "ConnectionFailed"
+    TLS_FAILURE = "TlsFailure"
+    PROXY_FAILURE = "ProxyFailure"
+    STALLED = "Stalled"
+    VOLUME_FULL = "VolumeFull"
+    VOLUME_READ_ONLY = "VolumeReadOnly"
+    WRONG_OWNER = "WrongOwner"
+    CHECKSUM_MISMATCH = "ChecksumMismatch"
+    UNSAFE_WEIGHTS = "UnsafeWeights"
+    NOT_A_WHISPER_MODEL = "NotAWhisperModel"
+    BUCKET_NOT_FOUND = "BucketNotFound"
+    OBJECTS_NOT_FOUND = "ObjectsNotFound"
+    SOURCE_CHANGED = "SourceChanged"
 
 
 class RunnerError(Exception):
@@ -14,11 +43,17 @@ class RunnerError(Exception):
     exit_code = 70
     error_class = "Internal"
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        """Say what is wrong, and what to do about it."""
+    def __init__(self, message: str, *, hint: str | None = None, reason: Reason | None = None) -> None:
+        """Say what is wrong, and what to do about it; `reason` where machines may want to know more than the class."""
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.finer = reason
+
+    @property
+    def reason(self) -> str:
+        """The finest name that the failure has: its Reason's, or its class's."""
+        return str(self.finer or self.error_class)
 
 
 class Usage(RunnerError):

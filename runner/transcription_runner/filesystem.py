@@ -7,9 +7,12 @@ import errno
 import os
 import shutil
 import stat
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-from transcription_runner.errors import OutputFailed, PermissionDenied, RunnerError, SourceMissing
+from transcription_runner.errors import OutputFailed, PermissionDenied, Reason, RunnerError, SourceMissing
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM}
@@ -31,6 +34,13 @@ def describe_owner(path: Path) -> str:
     except OSError as error:
         return f"unknown owner ({error.strerror})"
     return f"uid {status.st_uid}, gid {status.st_gid}, mode {stat.S_IMODE(status.st_mode):o}"
+
+
+def _of_another(path: Path) -> bool:
+    try:
+        return path.stat().st_uid != os.geteuid()
+    except OSError:
+        return False
 
 
 def identity() -> str:
@@ -55,16 +65,19 @@ def explain(error: OSError, path: Path, doing: str) -> RunnerError:
             f"and this process runs as {identity()}.",
             hint=f"Give {where} to uid {os.geteuid()} (chown {os.geteuid()}:{os.getegid()}, mode 755), or run as "
             "its owner. On an EFS access point the POSIX user must be that uid.",
+            reason=Reason.WRONG_OWNER if _of_another(where) else None,
         )
     if error.errno in _NO_SPACE:
         return OutputFailed(
             f"No space left: {doing} {path}: {free_bytes(path)} bytes are free on its volume.",
             hint="Make room on the volume, or give it more space.",
+            reason=Reason.VOLUME_FULL,
         )
     if error.errno == errno.EROFS:
         return OutputFailed(
             f"Read-only file system: {doing} {path}.",
             hint="Mount the volume read-write, or choose another folder.",
+            reason=Reason.VOLUME_READ_ONLY,
         )
     return OutputFailed(f"{doing} {path} failed: {error.strerror or error}.")
 
@@ -76,6 +89,31 @@ def explain_reading(error: OSError, path: Path) -> RunnerError:
     if error.errno in _REFUSED:
         return explain(error, path, "reading")
     return OutputFailed(f"reading {path} failed: {error.strerror or error}.")
+
+
+@contextlib.contextmanager
+def continued(path: Path, position: int) -> Iterator[BinaryIO]:
+    """A file to write on from byte `position`; what was behind that is cut off.
+
+    Without a buffer of Python's: what is written can be read from the file at once, and stays when the process is
+    killed. Raises OutputFailed, PermissionDenied.
+    """
+    try:
+        with path.open("r+b" if path.exists() else "wb", buffering=0) as stream:
+            stream.truncate(position)
+            stream.seek(position)
+            yield stream
+    except OSError as error:
+        raise explain(error, path, "writing") from error
+
+
+def write_all(stream: BinaryIO, data: bytes) -> float:
+    """Write to a stream without a buffer, which may take less than it is given; returns the seconds that it took."""
+    began = time.monotonic()
+    written = stream.write(data)
+    while written < len(data):
+        written += stream.write(memoryview(data)[written:])
+    return time.monotonic() - began
 
 
 def fsync_folder(folder: Path) -> None:
@@ -106,7 +144,7 @@ def write_durably(path: Path, data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise explain(error, path, "writing") from error
+        raise explain(error, path, f"writing {len(data)} bytes to") from error
 
 
 def make_folder(path: Path) -> None:

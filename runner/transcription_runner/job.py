@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -20,14 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from transcription_runner import cache
-from transcription_runner.errors import BadAudio, Internal, OutOfMemory, RunnerError, Usage
+from transcription_runner.errors import BadAudio, Internal, OutOfMemory, OutputFailed, RunnerError, Temporary, Usage
+from transcription_runner.filesystem import free_bytes
+from transcription_runner.names import ModelName
 from transcription_runner.outputs import Durable, DurableCopy, check_writable, deliver
+from transcription_runner.printer import Printer
 from transcription_runner.progress import Bar, Meter, human_bytes, human_seconds
 from transcription_runner.receipt import VERSION, digest
-from transcription_runner.report import DEFAULT_INLINE_LIMIT, Reporter, inline
+from transcription_runner.report import DEFAULT_INLINE_LIMIT, Delivery, Reporter, inline
 from transcription_runner.settings import File, Settings, runner_version
 from transcription_runner.sources import Source, check_local, fetched
-from transcription_runner.writers import render, timestamp
+from transcription_runner.writers import render
 
 if TYPE_CHECKING:
     from transcription_runner.transcribe import Outcome, Progress
@@ -53,6 +55,7 @@ class Loader:
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._found: cache.CachedModel | None = None
+        self._adapter: cache.CachedModel | None = None
         self.seconds = 0.0
 
     @property
@@ -70,11 +73,24 @@ class Loader:
         if self._thread is not None:
             return
         settings = self._settings
-        self._found = cache.find(settings.model, list(settings.roots))
-        if self._found is None and cache.offline():
-            raise cache.missing(settings.model, list(settings.roots))
+        self._found = self._look(settings.model)
+        if settings.adapter is not None:
+            folder = settings.adapter.path
+            self._adapter = (
+                cache.CachedModel(path=folder, shown=str(folder))
+                if folder is not None
+                else self._look(settings.adapter)
+            )
         self._thread = threading.Thread(target=self._run, name="load", daemon=True)
         self._thread.start()
+
+    def _look(self, model: ModelName) -> cache.CachedModel | None:
+        """What is in the cache; None for what has to be downloaded. Raises ModelMissing where it may not be."""
+        roots = list(self._settings.roots)
+        found = cache.find(model, roots)
+        if found is None and cache.offline():
+            raise cache.missing(model, roots)
+        return found
 
     def wait(self) -> Loaded:
         """The engine, and the functions that transcribe with it. Raises whatever went wrong while loading."""
@@ -98,27 +114,35 @@ class Loader:
     def _load(self) -> Loaded:
         settings = self._settings
         if self._found is None:
-            from transcription_runner.download import download_model
-
-            brought = download_model(cast(str, settings.model.repo), settings.model.revision, settings.roots[0])
-            self._found = cache.CachedModel(
-                path=brought.path,
-                shown=settings.model.shown,
-                repo=brought.repo,
-                revision=brought.revision,
-                commit=brought.commit,
-            )
+            self._found = _downloaded(settings.model, settings.roots[0])
+        if self._adapter is None and settings.adapter is not None:
+            self._adapter = _downloaded(settings.adapter, settings.roots[0])
         _log.info("loading %s from %s", self._found.shown, self._found.path)
-        loaded = _engine(settings, self._found.path)
+        try:
+            loaded = _engine(settings, self._found.path, self._adapter.path if self._adapter else None)
+        except Exception as error:
+            if is_out_of_memory(error) or isinstance(error, Usage):
+                raise
+            raise cache.blame(self._found, error) from error
         _log.info("model %s, device %s", self._found.shown, device_of(loaded[0]))
         return loaded
 
 
-def _engine(settings: Settings, path: Path) -> Loaded:
+def _downloaded(model: ModelName, root: Path) -> cache.CachedModel:
+    from transcription_runner.download import download_model
+
+    brought = download_model(cast(str, model.repo), model.revision, root)
+    return cache.CachedModel(
+        path=brought.path, shown=model.shown, repo=brought.repo, revision=brought.revision, commit=brought.commit
+    )
+
+
+def _engine(settings: Settings, path: Path, adapter: Path | None) -> Loaded:
     how: dict[str, Any] = {
         "device": settings.device,
         "compute_type": settings.compute_type,
         "threads": settings.threads,
+        "adapter": adapter,
     }
     if settings.engine == "openai-whisper":
         try:
@@ -144,11 +168,17 @@ class Job:
     """All files of one call, with one model."""
 
     def __init__(
-        self, settings: Settings, *, reporter: Reporter | None = None, environ: Mapping[str, str] = os.environ
+        self,
+        settings: Settings,
+        *,
+        reporter: Reporter | None = None,
+        printer: Printer | None = None,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Prepare to run files with these settings, reporting to `reporter`."""
+        """Prepare to run files with these settings, reporting to `reporter`; `printer` shows segments as they come."""
         self.settings = settings
         self._reporter = reporter
+        self._printer = printer
         self._environ = environ
         self.loader = Loader(settings)
         self.last_result: Mapping[str, Any] | None = None
@@ -157,6 +187,11 @@ class Job:
     def in_pod(self) -> bool:
         """Whether this is a TranscriptionJob's attempt: its result is written once."""
         return bool(self._environ.get("TRANSCRIPTION_JOB"))
+
+    @property
+    def ephemeral(self) -> bool:
+        """Whether what is written to the output folder ends with this pod: there is no shared volume."""
+        return bool(self._environ.get("TRANSCRIPTION_EPHEMERAL"))
 
     def run_all(self, files: Sequence[File]) -> Generator[tuple[File, dict[str, Any] | RunnerError]]:
         """Transcribe files; yields each with its receipt, or with the error that it met, as it is finished."""
@@ -185,7 +220,7 @@ class Job:
         if durable is not None:
             _log.info("%s was written by an earlier attempt: delivering that", durable.path)
         else:
-            check_writable(settings.output_dir)
+            check_writable(settings.output_dir, settings.output)
             result, facts, timings = self._transcribe(file.source)
             durable = self.written(copy, result, facts, fingerprint)
         return self.finish(copy, durable, timings, started)
@@ -224,7 +259,7 @@ class Job:
         engine, transcribe, _ = self.loader.wait()
         timings["load"] = self.loader.seconds
         begun = time.monotonic()
-        watch = Watch(source.shown, self._reporter)
+        watch = Watch(source.shown, self._reporter, self._printer)
         try:
             result = transcribe(engine, audio, self.settings.options, on_progress=watch)
         except RunnerError as error:
@@ -268,6 +303,8 @@ class Job:
         """Everything after the durable JSON: other formats, the user's output, the resource's status, the receipt."""
         settings = self.settings
         self.last_result = durable.result
+        if self._printer is not None:
+            self._printer.whole(durable.result)
         others = [name for name in settings.formats if name != "json"]
         copy.write_formats(durable.result, others, settings.layout)
         url = None
@@ -279,32 +316,40 @@ class Job:
             url = addresses.get(f"{copy.name}.json") or next(iter(addresses.values()), None)
             _log.info("copied to %s", ", ".join(addresses.values()))
         duration, speed = float(durable.facts.get("duration") or 0), float(durable.facts.get("speed") or 0)
-        delivered = False
         if self._reporter is not None:
             delivery = self._reporter.result(durable.result, duration=duration, speed=speed)
-            delivered, value_digest = delivery.delivered, delivery.digest
         else:
-            value_digest = digest(inline(durable.result, DEFAULT_INLINE_LIMIT)[0])
+            value, truncated = inline(durable.result, DEFAULT_INLINE_LIMIT)
+            delivery = Delivery(delivered=False, digest=digest(value), truncated=truncated)
+        if self.ephemeral and url is None:
+            see_that_nothing_is_lost(delivery, len(durable.data))
         timings["total"] = time.monotonic() - started
         return {
             "version": VERSION,
             "result": {
-                "path": self._shown_path(durable.path),
+                "path": None if self.ephemeral else self._shown_path(durable.path),
                 "url": url,
                 "sha256": durable.sha256,
                 "bytes": len(durable.data),
-                "digest": value_digest,
+                "digest": delivery.digest,
             },
             "text": str(durable.result.get("text", ""))[:_RECEIPT_TEXT],
             "language": durable.result.get("language"),
             "duration": duration,
             "segments": len(durable.result.get("segments", [])),
-            "delivered": delivered,
+            "delivered": delivery.delivered,
             "timings": {name: round(seconds, 3) for name, seconds in timings.items()},
             "model": durable.facts.get("model"),
             "device": durable.facts.get("device"),
             "version_runner": runner_version(),
-        }
+        } | self._cache()
+
+    def _cache(self) -> dict[str, Any]:
+        """The receipt's `cache`: what loading the model read, and what is free where it lies."""
+        model = self.loader.model
+        if model is None or model.repo is None:
+            return {}
+        return {"cache": {"bytesRead": cache.bytes_of(model), "freeBytes": free_bytes(model.path)}}
 
     def _shown_path(self, path: Path) -> str:
         """In a pod the path on the shared volume, which the operator knows; else the path here."""
@@ -327,7 +372,9 @@ class Job:
             "engine": settings.engine,
             "options": dataclasses.asdict(settings.options),
         }
-        if source.text != "-" and not source.is_url:
+        if settings.adapter is not None:
+            described["adapter"] = settings.adapter.shown
+        if source.is_local:
             status = source.path.stat()
             described["file"] = [status.st_size, status.st_mtime_ns]
         return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
@@ -340,10 +387,11 @@ class Job:
 class Watch:
     """Takes the transcription's progress and shows it: on the terminal, in the log, in the resource."""
 
-    def __init__(self, shown: str, reporter: Reporter | None) -> None:
+    def __init__(self, shown: str, reporter: Reporter | None, printer: Printer | None = None) -> None:
         """Watch the source called `shown`."""
         self._shown = shown
         self._reporter = reporter
+        self._printer = printer
         self._bar = Bar(terminal=None if reporter is None else False)
         self.duration = 0.0
 
@@ -351,6 +399,8 @@ class Watch:
         """Called by the transcription with seconds of audio done and in all, and the speed (times real time)."""
         processed, total, speed = progress.processed_seconds, progress.total_seconds, progress.speed
         self.duration = max(self.duration, total or processed or 0.0)
+        if self._printer is not None:
+            self._printer.so_far(progress.language, progress.segments)
         text = how_far(processed, total, speed)
         self._bar.show(self._shown, processed, total or processed, text)
         if self._reporter is not None:
@@ -363,7 +413,7 @@ class Watch:
 
 def check_source(source: Source) -> None:
     """See that a local source is there. Raises RunnerError."""
-    if source.text != "-" and not source.is_url:
+    if source.is_local:
         check_local(source.path)
 
 
@@ -400,6 +450,30 @@ def out_of_memory(error: BaseException) -> OutOfMemory:
     )
 
 
+class ResultTooLarge(OutputFailed):
+    """Another try would make the same result: it is not tried again."""
+
+    exit_code = 64
+
+
+def see_that_nothing_is_lost(delivery: Delivery, size: int) -> None:
+    """Where nothing but the resource holds the result, all of it must have arrived. size: bytes of the JSON.
+
+    Raises ResultTooLarge, Temporary.
+    """
+    if delivery.truncated:
+        raise ResultTooLarge(
+            f"The result has {human_bytes(size)}, more than a status may hold, and there is no shared volume to keep "
+            "it on: status.result has its beginning.",
+            hint="Set spec.output.url, or have the operator's inlineLimitBytes raised, or give it a cache.volume.",
+        )
+    if not delivery.delivered:
+        raise Temporary(
+            "The API server did not take the result, and there is no shared volume to keep it on.",
+            hint="It is transcribed again. Set spec.output.url, and a result is never at the API server alone.",
+        )
+
+
 def internal(error: BaseException) -> Internal:
     """An error that nobody foresaw."""
     detail = str(error).splitlines()[0] if str(error) else ""
@@ -407,10 +481,3 @@ def internal(error: BaseException) -> Internal:
         f"{type(error).__name__}: {detail}".rstrip(": "),
         hint="This is a defect of the runner: its log has the traceback. Please report it.",
     )
-
-
-def print_segments(result: Mapping[str, Any]) -> None:
-    """On standard output, what openai-whisper prints of a transcript."""
-    for segment in result["segments"]:
-        print(f"[{timestamp(segment['start'])} --> {timestamp(segment['end'])}] {segment['text']}")
-    sys.stdout.flush()

@@ -19,6 +19,9 @@ SHORT_NAMES: dict[str, str] = {
     "large-v1": "openai/whisper-large",
 }
 
+OWN_OWNER = "whispermodel"
+"""Owner of the models that came from no Hub, but from an object store."""
+
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 
@@ -71,3 +74,24 @@ def parse_model(name: str, *, revision: str | None = None) -> ModelName:
 def folder_name(repo: str) -> str:
     """The repository's folder in a Hugging Face cache."""
     return "models--" + repo.replace("/", "--")
+
+
+def repository(folder: str) -> str:
+    """The repository of a folder in a Hugging Face cache."""
+    return folder.removeprefix("models--").replace("--", "/", 1)
+
+
+def from_url(repo: str) -> bool:
+    """Whether a repository in a cache came from an object store, so that no Hub has it."""
+    return repo.startswith(f"{OWN_OWNER}/")
+
+
+def url_repository(name: str) -> str:
+    """The repository that a model from an object store is cached as. Raises Usage for a name that cannot be one."""
+    repo = name if "/" in name else f"{OWN_OWNER}/{name}"
+    if not repo.startswith(f"{OWN_OWNER}/") or not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
+        raise Usage(
+            f"--name {name!r} is no name for a model from a URL.",
+            hint=f"Use letters, digits, `.`, `_` and single `-`: my-model, which is {OWN_OWNER}/my-model in full.",
+        )
+    return repo

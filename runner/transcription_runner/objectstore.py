@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator
+import socket
+import ssl
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from transcription_runner.errors import (
     OutputFailed,
     PermissionDenied,
+    Reason,
     RunnerError,
     SourceMissing,
     SourceUnreachable,
@@ -37,14 +40,18 @@ _REFUSED_CODES = {
     "AllAccessDisabled",
     "AuthorizationHeaderMalformed",
 }
+_BUSY_CODES = {"SlowDown", "429", "TooManyRequests", "RequestLimitExceeded"}
 _REFUSED_CLASSES = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
 
 
-def open_url(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL and the path in it. Raises Usage for a scheme that nothing here understands."""
+def open_url(url: str, *, stall_seconds: float = 30.0) -> tuple[Any, str]:
+    """The fsspec file system of a URL and the path in it; a connection without a byte for so long is given up.
+
+    Raises Usage for a scheme that nothing here understands.
+    """
     fsspec = importlib.import_module("fsspec")
     scheme = url.partition("://")[0]
-    options = _s3_options() if scheme in ("s3", "s3a") else {}
+    options = _s3_options(stall_seconds) if scheme in ("s3", "s3a") else {}
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
@@ -60,10 +67,10 @@ def open_url(url: str) -> tuple[Any, str]:
     return filesystem, path
 
 
-def _s3_options() -> dict[str, Any]:
+def _s3_options(stall_seconds: float) -> dict[str, Any]:
     configuration: dict[str, Any] = {
         "connect_timeout": 10,
-        "read_timeout": 30,
+        "read_timeout": stall_seconds,
     }
     if "AWS_MAX_ATTEMPTS" not in os.environ:
         configuration["retries"] = {"max_attempts": 4, "mode": "standard"}
@@ -84,12 +91,24 @@ def explain_remote(error: BaseException, url: str, *, writing: bool = False) -> 
     codes = {code for cause in chain for code in _codes(cause)}
     names = {name for cause in chain for name in (kind.__name__ for kind in type(cause).__mro__)}
     if codes & _REFUSED_CODES or names & _REFUSED_CLASSES or "PermissionError" in names:
-        return PermissionDenied(f"We may not {verb} {shown}: {_detail(error)}.", hint=_CREDENTIALS)
+        return PermissionDenied(
+            f"We may not {verb} {shown}: {_detail(error)}.", hint=_CREDENTIALS, reason=Reason.UNAUTHORIZED
+        )
     if codes & _MISSING_CODES or "FileNotFoundError" in names:
         what = "bucket" if "NoSuchBucket" in codes else "object"
         if writing:
             return OutputFailed(f"There is no such {what} to write to: {shown}.", hint="Check the bucket's name.")
-        return SourceMissing(f"There is no such {what}: {shown}.", hint="Check the bucket and the key.")
+        return SourceMissing(
+            f"There is no such {what}: {shown}.",
+            hint="Check the bucket and the key.",
+            reason=Reason.BUCKET_NOT_FOUND if what == "bucket" else Reason.OBJECTS_NOT_FOUND,
+        )
+    if codes & _BUSY_CODES:
+        return (OutputFailed if writing else SourceUnreachable)(
+            f"The store finds that too much is asked of it: {_detail(error)}.",
+            hint="Try again later.",
+            reason=Reason.RATE_LIMITED,
+        )
     if names & {"ConnectionError", "HTTPClientError", "EndpointConnectionError", "TimeoutError", "OSError"} or codes:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         host = host_of(endpoint) if endpoint and url.startswith("s3") else host_of(url)
@@ -98,9 +117,20 @@ def explain_remote(error: BaseException, url: str, *, writing: bool = False) -> 
             f"{host} could not be reached for {shown}: {_detail(error)}.",
             hint="Check AWS_ENDPOINT_URL, the cluster's DNS, and whether pods may reach it (NetworkPolicy, proxy). "
             "For a private certificate authority set TRANSCRIPTION_CA_BUNDLE.",
+            reason=_network_reason(chain, codes),
         )
     kind = OutputFailed if writing else SourceUnreachable
     return kind(f"{shown} could not be {'written' if writing else 'read'}: {_detail(error)}.")
+
+
+def _network_reason(chain: Sequence[BaseException], codes: set[str]) -> Reason:
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
+        return Reason.TLS_FAILURE
+    if any(isinstance(cause, socket.gaierror) for cause in chain):
+        return Reason.DNS_FAILURE
+    if any("ReadTimeout" in kind.__name__ for cause in chain for kind in type(cause).__mro__):
+        return Reason.STALLED
+    return Reason.HUB_SERVER_ERROR if codes else Reason.CONNECTION_FAILED
 
 
 def _detail(error: BaseException) -> str:

@@ -73,9 +73,17 @@ def load_engine(
     device: Literal["auto", "cuda", "cpu"] = "auto",
     compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
     threads: int | None = None,
+    adapter: Path | None = None,
 ) -> OpenAIEngine:
     """Load the model in a folder as the Hub lays it out; as engine.load_engine does, with the same errors."""
-    loaded = ours.load_engine(path, device=device, compute_type="float32", threads=threads)
+    loaded = ours.load_engine(path, device=device, compute_type="float32", threads=threads, adapter=adapter)
+    parts = loaded.network.model
+    if parts.proj_out.weight.data_ptr() != parts.model.decoder.embed_tokens.weight.data_ptr():
+        raise errors.Usage(
+            "the engine openai-whisper has one tensor for the embedding and the projection, which this adapter changes "
+            "apart",
+            hint="Use --engine transformers.",
+        )
     config = loaded.network.config
     model = Whisper(
         ModelDimensions(
@@ -91,7 +99,7 @@ def load_engine(
             n_text_layer=config.decoder_layers,
         )
     )
-    weights = loaded.network.model.state_dict()
+    weights = parts.state_dict()
     model.load_state_dict({_name(key): tensor for key, tensor in weights.items() if key != "proj_out.weight"})
     heads = torch.zeros(config.decoder_layers, config.decoder_attention_heads, dtype=torch.bool)
     for layer, head in loaded.alignment_heads:

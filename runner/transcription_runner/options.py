@@ -194,7 +194,7 @@ def _language_code(language: str) -> str:
     if code is None:
         near = languages.suggestions(language)
         hint = f"did you mean {' or '.join(near)}?" if near else "give a code (en) or an English name (english)"
-        raise errors.Usage(f"unknown language {language!r}: {hint}", hint=hint)
+        raise errors.Usage(f"unknown language {language!r}: {hint}")
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transcription_runner import credentials
-from transcription_runner.errors import RunnerError
+from transcription_runner.errors import RunnerError, Usage
 from transcription_runner.filesystem import explain, make_folder, write_durably
 from transcription_runner.redact import redact
 from transcription_runner.writers import Layout, render
@@ -110,8 +111,8 @@ def deliver(output: str, files: Mapping[str, bytes]) -> dict[str, str]:
 
     Raises OutputFailed, PermissionDenied, Usage.
     """
-    if "://" not in output or output.startswith(("file://", "local://")):
-        folder = Path(output.partition("://")[2] if "://" in output else output)
+    if _is_local(output):
+        folder = _local(output)
         make_folder(folder)
         for name, data in files.items():
             write_durably(folder / name, data)
@@ -136,11 +137,41 @@ def deliver(output: str, files: Mapping[str, bytes]) -> dict[str, str]:
     return addresses
 
 
-def check_writable(folder: Path) -> None:
-    """See, before hours of work, that a transcript can be written to the folder.
+def _is_local(output: str) -> bool:
+    return "://" not in output or output.startswith(("file://", "local://"))
 
-    Raises OutputFailed, PermissionDenied.
+
+def _local(output: str) -> Path:
+    return Path(output.partition("://")[2] if "://" in output else output)
+
+
+def check_apart(recordings: Sequence[Path], transcripts: Sequence[Path]) -> None:
+    """See that no transcript takes the place of a recording, as `talk.json` (a recording all the same) would be taken.
+
+    Raises Usage.
     """
+    for transcript in transcripts:
+        with contextlib.suppress(OSError):
+            if any(transcript.samefile(recording) for recording in recordings):
+                raise Usage(
+                    f"{transcript} is a recording, and its transcript would overwrite it.",
+                    hint="Choose another --output_dir or --output_name.",
+                )
+
+
+def check_writable(folder: Path, output: str | None = None) -> None:
+    """See, before hours of work, that a transcript can be written to the folder, and that `output` can be understood.
+
+    Raises OutputFailed, PermissionDenied, Usage.
+    """
+    if output is not None:
+        if _is_local(output):
+            check_writable(_local(output))
+        else:
+            from transcription_runner.objectstore import open_url
+
+            with credentials.of_output():
+                open_url(output)
     make_folder(folder)
     probe = folder / f".transcription-probe.{os.getpid()}"
     try:

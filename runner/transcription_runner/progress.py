@@ -1,10 +1,11 @@
-"""Progress for people: a bar, or a line that is redrawn, on a terminal; a line now and then in a log."""
+"""Progress for people: a bar on a terminal; a line now and then in a log."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
+from collections import deque
 from typing import Any, TypeAlias
 
 # tqdm has no annotations.
@@ -13,9 +14,11 @@ _Tqdm: TypeAlias = Any
 _log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 24
+_MARKS = 15
+"""Seconds that a download's speed is taken over."""
 
 # What is drawn on the terminal now: whoever writes there takes it off first.
-_drawn: Line | Bar | None = None
+_drawn: Bar | None = None
 
 
 def human_bytes(count: float) -> str:
@@ -40,44 +43,8 @@ def stand_aside() -> None:
         _drawn.clear()
 
 
-class Line:
-    """A line of progress: redrawn on a terminal, and logged every `every` seconds elsewhere."""
-
-    def __init__(self, *, every: float = 10.0, terminal: bool | None = None) -> None:
-        """Log every `every` seconds; `terminal` is found out when it is not told."""
-        self._terminal = sys.stderr.isatty() if terminal is None else terminal
-        self._every = every
-        self._next = time.monotonic() + (0.2 if self._terminal else every)
-        self._drawn = False
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time for another one."""
-        return time.monotonic() >= self._next
-
-    def show(self, text: str) -> None:
-        """Show it, due or not."""
-        if self._terminal:
-            global _drawn  # there is one terminal
-            self._next = time.monotonic() + 0.2
-            self._drawn = True
-            _drawn = self
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-        else:
-            self._next = time.monotonic() + self._every
-            _log.info("%s", text)
-
-    def clear(self) -> None:
-        """Take it off the terminal."""
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-            self._drawn = False
-
-
 class Bar:
-    """How far a transcription is: a bar on a terminal, and a line every `every` seconds elsewhere."""
+    """How far something is: a bar on a terminal, and a line every `every` seconds elsewhere."""
 
     def __init__(self, *, every: float = 15.0, terminal: bool | None = None) -> None:
         """Log every `every` seconds; `terminal` is found out when it is not told."""
@@ -86,9 +53,14 @@ class Bar:
         self._next = time.monotonic() + (0.0 if self._terminal else every)
         self._tqdm: _Tqdm = None
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time for it."""
+        return time.monotonic() >= self._next
+
     def show(self, what: str, done: float, total: float, text: str) -> None:
         """Show, if it is time for it: `what` is `done` of `total`, which `text` says for people."""
-        if time.monotonic() < self._next:
+        if not self.due:
             return
         if not self._terminal:
             self._next = time.monotonic() + self._every
@@ -98,7 +70,7 @@ class Bar:
         self._next = time.monotonic() + 0.2
         bar = self._tqdm = self._tqdm or _bar()
         bar.desc, bar.n, bar.total = _short(what), min(done, total), total or 1
-        bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| " + text
+        bar.bar_format = "{desc}: {percentage:3.0f}%|{bar}| " + text if total else "{desc}: " + text
         bar.refresh()
         _drawn = self
 
@@ -129,46 +101,67 @@ def _bar() -> _Tqdm:
 
 
 class Meter:
-    """Bytes of a download: how many, how fast, how long still."""
+    """Bytes of a download: how many, how fast, how long still. A bar on a terminal, a line now and then in a log."""
 
-    def __init__(self, total: int | None, *, what: str, every: float = 10.0) -> None:
+    def __init__(self, total: int | None, *, what: str, every: float = 10.0, terminal: bool | None = None) -> None:
         """Count towards `total` bytes of `what`; logged every `every` seconds."""
         self._total = total
         self._what = what
-        self._line = Line(every=every)
-        self._done = 0
-        self._new = 0
+        self._bar = Bar(every=every, terminal=terminal)
+        self.done = 0
+        self.new = 0
         self._started = time.monotonic()
+        self._marks: deque[tuple[float, int]] = deque([(self._started, 0)], maxlen=_MARKS)
 
     def add(self, count: int) -> None:
         """Count bytes that came just now."""
-        self._done += count
-        self._new += count
-        if self._line.due:
-            self._line.show(self._text())
+        self.done += count
+        self.new += count
+        now = time.monotonic()
+        if now - self._marks[-1][0] >= 1:
+            self._marks.append((now, self.new))
+        if self._bar.due:
+            self._bar.show(self._what, self.done, self._total or 0, self.text)
 
     def skip(self, count: int) -> None:
         """Count bytes that were here already (or, negative, have to come again)."""
-        self._done += count
+        self.done += count
 
     def at(self, done: int, total: int | None) -> None:
         """Say where the download is."""
         self._total = total
-        self.add(done - self._done)
+        self.add(done - self.done)
 
     def finish(self) -> None:
         """Log the whole."""
-        self._line.clear()
-        seconds = max(time.monotonic() - self._started, 1e-6)
-        if self._new:
+        self._bar.close()
+        if self.new:
+            seconds = self.seconds
             _log.info(
-                "%s: %s in %.1f s, %s/s", self._what, human_bytes(self._new), seconds, human_bytes(self._new / seconds)
+                "%s: %s in %.1f s, %s/s", self._what, human_bytes(self.new), seconds, human_bytes(self.new / seconds)
             )
 
-    def _text(self) -> str:
-        speed = self._new / max(time.monotonic() - self._started, 1e-6)
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return max(time.monotonic() - self._started, 1e-6)
+
+    @property
+    def speed(self) -> float:
+        """Bytes a second, lately."""
+        began, before = self._marks[0]
+        return (self.new - before) / max(time.monotonic() - began, 1e-6)
+
+    @property
+    def left(self) -> float | None:
+        """Seconds still to go, as far as the speed tells."""
+        speed = self.speed
+        return (self._total - self.done) / speed if self._total and speed > 0 else None
+
+    @property
+    def text(self) -> str:
+        """Where it is, for people."""
         if not self._total:
-            return f"{self._what}: {human_bytes(self._done)}, {human_bytes(speed)}/s"
-        left = human_seconds((self._total - self._done) / speed) if speed > 0 else "?"
-        percent = 100 * self._done // self._total
-        return f"{self._what}: {percent}% of {human_bytes(self._total)}, {human_bytes(speed)}/s, {left} left"
+            return f"{human_bytes(self.done)}, {human_bytes(self.speed)}/s"
+        left = human_seconds(self.left) if self.left is not None else "?"
+        return f"{human_bytes(self.done)} of {human_bytes(self._total)}, {human_bytes(self.speed)}/s, {left} left"

@@ -49,6 +49,7 @@ def error_entry(error: RunnerError) -> dict[str, Any]:
     """The receipt's `error`."""
     return {
         "class": error.error_class,
+        "reason": error.reason,
         "code": error.exit_code,
         "message": scrub(error.message),
         "hint": scrub(error.hint) if error.hint else None,

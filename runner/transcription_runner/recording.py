@@ -1,8 +1,9 @@
 """One file's sound as the machines want it: measured once, then read window by window.
 
 `Recording.scan` goes through the file (or its clips alone) once: it finds the length, the loudest moment, and on the
-way feeds listeners such as the VAD. Sound of up to half an hour is kept from that pass; anything longer is decoded a
-second time as the windows ask for it, always forward, so that memory stays flat.
+way feeds listeners such as the VAD. Sound of up to half an hour is kept from that pass, as far as all open files
+together have room for it; anything longer is decoded a second time as the windows ask for it, always forward, so that
+memory stays flat.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from transcription_runner.mel import HOP, REACH, WINDOW_FRAMES, LogMel, Loudest,
 from transcription_runner.windows import Cut
 
 KEPT_SECONDS: Final = 30 * 60
-"""Sound up to this long is kept in memory: 58 MB."""
+"""Sound of one file up to this long is kept in memory: 58 MB."""
+ALL_KEPT_SECONDS: Final = 2 * KEPT_SECONDS
+"""Sound of all open files that is kept: 115 MB."""
 
 # A clip is read from a little before its beginning to a little after its end: frames look that far.
 _MARGIN: Final = 0.05
@@ -33,13 +36,34 @@ class Listener(Protocol):
         """Samples, the first of which has index `start` in the file."""
 
 
+class Room:
+    """Memory for the sound of the files that are open at once, in samples."""
+
+    def __init__(self, seconds: float = ALL_KEPT_SECONDS) -> None:
+        """Room for so much sound in all."""
+        self._free = round(seconds * SAMPLE_RATE)
+
+    def take(self, samples: int) -> bool:
+        """Take room, if there is enough."""
+        if samples > self._free:
+            return False
+        self._free -= samples
+        return True
+
+    def give_back(self, samples: int) -> None:
+        """Return what was taken."""
+        self._free += samples
+
+
 class Recording:
     """A file and what is known of its sound."""
 
-    def __init__(self, file: AudioFile, mel: LogMel) -> None:
-        """Wrap a file; `scan` comes first."""
+    def __init__(self, file: AudioFile, mel: LogMel, room: Room | None = None) -> None:
+        """Wrap a file; `scan` comes first, `close` last. room: shared with the other files that are open."""
         self._file = file
         self._mel = mel
+        self._room = room or Room()
+        self._taken = 0
         self._loudest = 0.0
         self._kept: list[tuple[int, Samples]] | None = []
         self._reader: Iterator[tuple[int, Samples]] | None = None
@@ -55,7 +79,6 @@ class Recording:
     def scan(self, clips: Sequence[tuple[float, float | None]], listeners: Sequence[Listener] = ()) -> None:
         """Hear the clips (in seconds, in order) once. Raises errors.BadAudio."""
         loudest = -math.inf
-        kept = 0
         for start, end in clips:
             first = max(0.0, start - _MARGIN)
             measure = Loudest(self._mel, mirrored=first == 0)
@@ -65,15 +88,30 @@ class Recording:
                 for listener in listeners:
                     listener.add(index, block)
                 self.samples = max(self.samples, index + len(block))
-                kept += len(block)
-                if self._kept is not None:
-                    self._kept.append((index, block))
-                    if kept > KEPT_SECONDS * SAMPLE_RATE:
-                        self._kept = None
+                self._keep(index, block)
             loudest = max(loudest, measure.value())
         self._loudest = loudest
         if self._kept is not None:
             self._kept = _join(self._kept)
+
+    def close(self) -> None:
+        """Forget the sound: its room is another file's."""
+        self._kept = None
+        self._reader = None
+        self._buffer = (0, np.zeros(0, np.int16))
+        self._room.give_back(self._taken)
+        self._taken = 0
+
+    def _keep(self, index: int, block: Samples) -> None:
+        """Keep a block for later, or none at all where they get too many."""
+        if self._kept is None:
+            return
+        fits = self._taken + len(block) <= KEPT_SECONDS * SAMPLE_RATE
+        if fits and self._room.take(len(block)):
+            self._taken += len(block)
+            self._kept.append((index, block))
+        else:
+            self.close()
 
     def features(self, cut: Cut) -> torch.Tensor:
         """The log-mel of a cut, as the encoder takes it: (bands, 3000)."""

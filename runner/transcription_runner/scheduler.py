@@ -49,7 +49,7 @@ class Scheduler:
         self._engine = engine
         self._options = options
         self._batch_size = batch_size
-        self._suppress = engine.tokenizer.suppressed(parse_tokens(options.suppress_tokens))
+        self._suppress = engine.suppressed(parse_tokens(options.suppress_tokens))
         self._sessions: dict[Method, Session[Ticket]] = {}
         self._decodes: dict[Method, deque[Ticket]] = {}
         self._detects: deque[Ticket] = deque()

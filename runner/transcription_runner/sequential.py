@@ -7,7 +7,7 @@ end on any answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final
 
 from transcription_runner import prompts, words
@@ -84,6 +84,11 @@ class Sequential:
         if request is not self._request:
             raise ValueError("this request is not open")
         self._advance(response)
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The segments so far."""
+        return self._segments
 
     def result(self) -> dict[str, Any]:
         """openai-whisper's JSON."""

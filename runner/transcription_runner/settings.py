@@ -28,6 +28,7 @@ class Settings:
     compute_type: str = "auto"
     threads: int | None = None
     engine: str = "transformers"
+    adapter: ModelName | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,8 @@ from transcription_runner.filesystem import explain, explain_reading, free_bytes
 from transcription_runner.redact import host_of, redact
 
 if TYPE_CHECKING:
-    from transcription_runner.transfer import Patience, Refused
+    from transcription_runner.backoff import Patience
+    from transcription_runner.transfer import Refused
 
 STDIN = "-"
 _BLOCK = 8 << 20
@@ -44,6 +45,11 @@ class Source:
     def is_url(self) -> bool:
         """Whether it has to be fetched (`file://` is a path)."""
         return "://" in self.text and not self.text.startswith(("file://", "local://"))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file of this machine."""
+        return self.text != STDIN and not self.is_url
 
     @property
     def shown(self) -> str:
@@ -91,7 +97,7 @@ def fetched(
     `on_progress` is told the bytes so far and in all. Raises SourceMissing, SourceUnreachable, PermissionDenied,
     OutputFailed, Usage.
     """
-    if source.text != STDIN and not source.is_url:
+    if source.is_local:
         check_local(source.path)
         yield source.path
         return
@@ -140,9 +146,9 @@ def _fetch_http(
     done = 0
     total: int | None = None
 
-    def got(data: bytes) -> None:
+    def got(count: int, _: float) -> None:
         nonlocal done
-        done += len(data)
+        done += count
         if on_progress is not None:
             on_progress(done, total)
 

@@ -91,7 +91,7 @@ class Together:
             timings: dict[str, float] = {}
             try:
                 check_source(file.source)
-                check_writable(self._job.settings.output_dir)
+                check_writable(self._job.settings.output_dir, self._job.settings.output)
                 self._job.loader.start()
                 audio = kept.enter_context(self._job.fetched(file.source, timings))
             except RunnerError as error:

@@ -62,6 +62,11 @@ class Tokenizer:
 
         Raises errors.CorruptModelCache.
         """
+        if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
+            raise errors.CorruptModelCache(
+                f"{folder} holds no tokenizer: neither tokenizer.json nor vocab.json and merges.txt.",
+                hint="Save the tokenizer beside the model (processor.save_pretrained), or copy the base model's files.",
+            )
         try:
             if (folder / "tokenizer.json").exists():
                 return cls(FastTokenizer.from_file(str(folder / "tokenizer.json")), multilingual=multilingual)

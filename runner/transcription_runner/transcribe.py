@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,11 @@ from transcription_runner import errors, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
 from transcription_runner.options import TranscribeOptions
-from transcription_runner.recording import Recording
+from transcription_runner.recording import Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
 from transcription_runner.sequential import Sequential, clip_frames
 from transcription_runner.vad import LevelMeter, SpeechDetector, quietest, speech_spans, within
-from transcription_runner.windows import Cut, Machine
+from transcription_runner.windows import Cut, Machine, Segment
 
 if TYPE_CHECKING:
     from transcription_runner.engine import Engine
@@ -36,6 +36,9 @@ class Progress:
     processed_seconds: float
     total_seconds: float
     speed: float
+    language: str | None = None
+    segments: Sequence[Segment] = ()
+    """What is written so far and stays, where a file is gone through in order; else nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,12 @@ def transcribe_many(
     scheduler = Scheduler(engine, options, batch_size=batch_size)
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
+    room = Room()
 
     def jobs() -> Iterator[Job]:
         for path in files:
             try:
-                job = _open(engine, path, options)
+                job = _open(engine, path, options, room)
             except errors.RunnerError as error:
                 failed.append(Outcome(path, error=error))
                 continue
@@ -102,6 +106,7 @@ def transcribe_many(
             on_progress(opened[job].path, opened[job].progress(job))
 
     for job in scheduler.run(jobs(), report):
+        job.recording.close()
         yield from failed
         failed.clear()
         yield Outcome(
@@ -118,7 +123,8 @@ class _Opened:
     def progress(self, job: Job) -> Progress:
         total = job.recording.samples / SAMPLE_RATE
         processed = min(total, job.machine.position / 100) if not job.machine.done else total
-        return Progress(processed, total, processed / max(1e-6, time.monotonic() - self.since))
+        speed = processed / max(1e-6, time.monotonic() - self.since)
+        return Progress(processed, total, speed, job.machine.language, job.machine.segments)
 
 
 def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
@@ -140,27 +146,33 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
     return options
 
 
-def _open(engine: Engine, path: Path, options: TranscribeOptions) -> Job:
-    recording = Recording(AudioFile(path), engine.mel)
+def _open(engine: Engine, path: Path, options: TranscribeOptions, room: Room) -> Job:
+    recording = Recording(AudioFile(path), engine.mel, room)
+    try:
+        return Job(recording, _machine(engine, recording, options))
+    except errors.RunnerError:
+        recording.close()
+        raise
+
+
+def _machine(engine: Engine, recording: Recording, options: TranscribeOptions) -> Machine:
     if options.mode == "sequential":
         recording.scan(options.clips)
-        machine: Machine = Sequential(
+        return Sequential(
             options,
             engine.tokenizer,
             frames=recording.frames,
             language=options.language,
             prompt_length=engine.prompt_length,
         )
-    else:
-        machine = Batched(
-            options,
-            engine.tokenizer,
-            cuts=_cuts(recording, options),
-            frames=recording.frames,
-            language=options.language,
-            prompt_length=engine.prompt_length,
-        )
-    return Job(recording, machine)
+    return Batched(
+        options,
+        engine.tokenizer,
+        cuts=_cuts(recording, options),
+        frames=recording.frames,
+        language=options.language,
+        prompt_length=engine.prompt_length,
+    )
 
 
 def _cuts(recording: Recording, options: TranscribeOptions) -> list[Cut]:

@@ -6,25 +6,25 @@ this way too.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 import httpx2
 
-from transcription_runner.backoff import retry_after
-from transcription_runner.errors import RunnerError, SourceUnreachable, causes
-from transcription_runner.filesystem import explain
+from transcription_runner.backoff import Patience, retry_after
+from transcription_runner.errors import Reason, RunnerError, SourceUnreachable, causes
+from transcription_runner.filesystem import continued, write_all
 from transcription_runner.redact import host_of, redact, scrub
 
-_MAX_WAIT = 60.0
 _MAX_TRIES = 200
 """In all, however much each brings: a server that gives a byte at a time must not hold a pod for ever."""
 
@@ -42,17 +42,6 @@ class Refused(Exception):
         self.status = status
         self.url = url
         self.headers = headers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a download goes on: `tries` without a new byte, each waiting `first_wait` seconds, then twice that, …"""
-
-    tries: int = 5
-    first_wait: float = 0.5
-    connect_seconds: float = 15.0
-    stall_seconds: float = 30.0
-    """Without a byte, the connection is given up and another one tried."""
 
 
 def make_client(patience: Patience | None = None) -> httpx2.Client:
@@ -74,14 +63,16 @@ def download(
     start: int = 0,
     expected_size: int | None = None,
     patience: Patience | None = None,
-    on_bytes: Callable[[bytes], None] | None = None,
+    on_bytes: Callable[[int, float], None] | None = None,
     on_restart: Callable[[], None] | None = None,
     on_size: Callable[[int], None] | None = None,
+    on_retry: Callable[[], None] | None = None,
 ) -> int:
     """Write the body of `url` to `destination`, from byte `start` on (the file holds those before it).
 
-    `on_bytes` sees every byte written, in order; `on_restart` is told when the server makes us begin again at zero;
-    `on_size` is told the whole size once it is known. Returns the size in bytes.
+    `on_bytes` is told how many bytes were written and how many seconds that took; `on_restart` when the server makes
+    us begin again at zero; `on_size` the whole size once it is known; `on_retry` of every further try. Returns the
+    size in bytes.
     Raises Refused, SourceUnreachable, OutputFailed.
     """
     patience = patience or Patience()
@@ -91,26 +82,30 @@ def download(
         before = state.position
         wait: float | None = None
         try:
-            with _opened(destination, state.position) as stream:
+            with continued(destination, state.position) as stream:
                 _attempt(client, url, stream, headers or {}, state, on_bytes, on_restart, on_size)
             return state.position
         except Refused as refusal:
             if refusal.status not in _TRY_AGAIN:
                 raise
             wait = retry_after(refusal.headers)
+            if wait is not None and wait > patience.longest_wait:
+                raise
             problem: Exception = refusal
         except (httpx2.TransportError, httpx2.DecodingError) as error:
             problem = error
             if _hopeless(error):
-                raise unreachable(error, url) from error
+                raise unreachable(error, url, patience) from error
         failures = 1 if state.position > before else failures + 1
         if failures >= patience.tries:
             if isinstance(problem, Refused):
                 raise problem
-            raise unreachable(problem, url) from problem
+            raise unreachable(problem, url, patience) from problem
+        if on_retry is not None:
+            on_retry()
         if wait is None:
             wait = patience.first_wait * 2 ** (failures - 1) * random.uniform(0.8, 1.2)  # noqa: S311
-        wait = min(wait, _MAX_WAIT)
+            wait = min(wait, patience.longest_wait)
         _log.warning(
             "%s: %s; %s, trying again in %.1f s",
             redact(url),
@@ -119,7 +114,10 @@ def download(
             wait,
         )
         time.sleep(wait)
-    raise SourceUnreachable(f"{host_of(url)} went on cutting the connection: given up after {_MAX_TRIES} tries.")
+    raise SourceUnreachable(
+        f"{host_of(url)} went on cutting the connection: given up after {_MAX_TRIES} tries.",
+        reason=Reason.CONNECTION_FAILED,
+    )
 
 
 @dataclass
@@ -129,24 +127,13 @@ class _State:
     validator: str | None = None
 
 
-@contextlib.contextmanager
-def _opened(destination: Path, position: int) -> Iterator[BinaryIO]:
-    try:
-        with destination.open("r+b" if destination.exists() else "wb") as stream:
-            stream.truncate(position)
-            stream.seek(position)
-            yield stream
-    except OSError as error:
-        raise explain(error, destination, "writing") from error
-
-
 def _attempt(
     client: httpx2.Client,
     url: str,
     stream: BinaryIO,
     headers: Mapping[str, str],
     state: _State,
-    on_bytes: Callable[[bytes], None] | None,
+    on_bytes: Callable[[int, float], None] | None,
     on_restart: Callable[[], None] | None,
     on_size: Callable[[int], None] | None,
 ) -> None:
@@ -165,9 +152,9 @@ def _attempt(
             _restart(stream, state, on_restart)
             raise httpx2.RemoteProtocolError("the file is shorter than what is here: beginning again")
         if response.status_code >= 400:
-            raise Refused(response.status_code, url, response.reason_phrase, response.headers)
+            raise Refused(response.status_code, str(response.url), response.reason_phrase, response.headers)
         if response.status_code not in (200, 206):
-            raise Refused(response.status_code, url, "which is no file", response.headers)
+            raise Refused(response.status_code, str(response.url), "which is no file", response.headers)
         first, total = 0, None
         if response.status_code == 206:
             first, total = _content_range(response)
@@ -189,10 +176,10 @@ def _attempt(
                 on_size(total)
         state.validator = _validator(response)
         for data in response.iter_bytes():  # as it comes: a cut must not lose a part of a larger block
-            stream.write(data)
+            seconds = write_all(stream, data)
             state.position += len(data)
             if on_bytes is not None:
-                on_bytes(data)
+                on_bytes(len(data), seconds)
     if state.total is not None and state.position < state.total:
         raise httpx2.RemoteProtocolError(f"the answer ended after {state.position} of {state.total} bytes")
 
@@ -227,37 +214,89 @@ def _hopeless(error: BaseException) -> bool:
     )
 
 
-def unreachable(error: BaseException, url: str) -> RunnerError:
-    """Say which host did not answer, how, and what to look at."""
+def unreachable(error: BaseException, url: str, patience: Patience | None = None) -> RunnerError:
+    """Say which host did not answer, how, and what to look at; `patience` is what it was given."""
+    url = _asked(error) or url
     host = host_of(url)
     chain = list(causes(error))
+    proxy = _proxy(url)
+    way = f" through the proxy {proxy}" if proxy else ""
     for cause in chain:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return SourceUnreachable(
                 f"The certificate of {host} could not be verified: {cause.verify_message}.",
                 hint="If the host uses a private certificate authority, let TRANSCRIPTION_CA_BUNDLE (the chart's "
-                "runner.caBundle) hold its certificate in PEM.",
+                "runner.caBundle) hold its certificate in PEM; if the certificate has expired, its owner has to renew "
+                "it (or this machine's clock is wrong).",
+                reason=Reason.TLS_FAILURE,
             )
+    if isinstance(error, httpx2.ProxyError) or (
+        proxy and any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in chain)
+    ):
+        return proxy_refused(host, proxy, scrub(str(error)))
     for cause in chain:
         if isinstance(cause, socket.gaierror) or "Name or service not known" in str(cause):
             return SourceUnreachable(
                 f"The name of {host} could not be resolved: {getattr(cause, 'strerror', None) or cause}.",
                 hint="Check the host's spelling, the cluster's DNS, and whether pods may ask (NetworkPolicy, proxy).",
+                reason=Reason.DNS_FAILURE,
             )
     if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
-        return SourceUnreachable(f"{host} refused the connection.", hint="Check the host, the port, and that it runs.")
-    if isinstance(error, httpx2.ProxyError):
         return SourceUnreachable(
-            f"The proxy on the way to {host} refused: {scrub(str(error))}.",
-            hint="Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY.",
+            f"{host} refused the connection.",
+            hint="Check the host, the port, and that it runs.",
+            reason=Reason.CONNECTION_FAILED,
+        )
+    if isinstance(error, httpx2.ReadTimeout):
+        seconds = f"for {patience.stall_seconds:g} s" if patience else "in time"
+        return SourceUnreachable(
+            f"{host} sent nothing {seconds}{way}, again and again: the download has stalled.",
+            hint="Check that the host answers and that pods may reach it (NetworkPolicy, firewall, proxy, NAT); a slow "
+            "host needs more patience (`--stall_timeout`). What is here already is kept, and the next attempt goes on.",
+            reason=Reason.STALLED,
         )
     if isinstance(error, (httpx2.TimeoutException, TimeoutError)):
         return SourceUnreachable(
-            f"{host} sent nothing in time ({type(error).__name__}).",
+            f"{host} did not take the connection in time{way} ({type(error).__name__}).",
             hint="Check that the host answers and that pods may reach it (NetworkPolicy, firewall, proxy).",
+            reason=Reason.CONNECTION_FAILED,
         )
     if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return SourceUnreachable(
-            f"No TLS connection to {host}: {scrub(str(error))}.", hint="Check that the port speaks https."
+            f"No TLS connection to {host}: {scrub(str(error))}.",
+            hint="Check that the port speaks https.",
+            reason=Reason.TLS_FAILURE,
         )
-    return SourceUnreachable(f"{host} could not be reached: {scrub(str(error)) or type(error).__name__}.")
+    return SourceUnreachable(
+        f"{host} could not be reached{way}: {scrub(str(error)) or type(error).__name__}.",
+        hint="Check that the host answers and that pods may reach it (NetworkPolicy, firewall, proxy).",
+        reason=Reason.CONNECTION_FAILED,
+    )
+
+
+def proxy_refused(host: str, proxy: str | None, detail: str) -> RunnerError:
+    """The error that says that a proxy is in the way."""
+    return SourceUnreachable(
+        f"The proxy{f' {proxy}' if proxy else ''} on the way to {host} refused: {detail}.",
+        hint="Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY; a proxy that wants a password (407) gets it as "
+        "http://user:password@proxy:port.",
+        reason=Reason.PROXY_FAILURE,
+    )
+
+
+def _asked(error: BaseException) -> str | None:
+    """The URL that failed: after a redirect it is another host's than the one that was asked first."""
+    try:
+        return str(error.request.url)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _proxy(url: str) -> str | None:
+    """Host and port of the proxy that the environment names for a URL."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy or not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+        return None
+    return host_of(proxy if "://" in proxy else f"//{proxy}")

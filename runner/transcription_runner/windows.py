@@ -165,5 +165,12 @@ class Machine(Protocol):
     def position(self) -> int:
         """Frames of the file that are dealt with, for progress."""
 
+    language: str | None
+    """The language, once it is known."""
+
+    @property
+    def segments(self) -> Sequence[Segment]:
+        """The segments that are there so far, where they come in order and stay as they are; else none."""
+
     def result(self) -> dict[str, Any]:
         """openai-whisper's JSON: text, segments, language."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.cluster.locks import exclusive
 from tests.cluster.paths import CHECKOUT, cache_root
 
 _TARGETS = ("operator", "runner")
+_BAKED = "-baked"
 _SOURCES = (
     "Dockerfile",
     ".dockerignore",
@@ -84,8 +86,26 @@ def build() -> Images:
     return images
 
 
+def build_baked(models: Sequence[str], hub: str) -> str:
+    """The runner of this very tree with models of the Hub at `hub` inside; returns the image's name."""
+    image = f"{build().runner}{_BAKED}"
+    root = _root()
+    with exclusive(root / "lock", "it builds images"):
+        buildah = Buildah(root)
+        if not buildah.exists(f"localhost/{image}"):
+            base = base_image.ensure(buildah)
+            inside = (f"--build-arg=MODELS={' '.join(models)}", f"--build-arg=HF_ENDPOINT={hub}", "--network=host")
+            _build(buildah, base, "runner-baked", image, *inside)
+    return image
+
+
 def load(cluster: Cluster, images: Images) -> Images:
     """Bring images into a node: only the layers that it lacks travel. Returns their names there."""
+    return Images(*load_each(cluster, images.all))
+
+
+def load_each(cluster: Cluster, images: Sequence[str]) -> Sequence[str]:
+    """The same for any of the images that are built here."""
     if cluster.kind == "existing":
         return _publish(images)
     if cluster.kind != "node":
@@ -107,21 +127,21 @@ def load(cluster: Cluster, images: Images) -> Images:
     return images
 
 
-def _publish(images: Images) -> Images:
+def _publish(images: Sequence[str]) -> Sequence[str]:
     """Push images to the registry that an existing cluster pulls from; without one they must be there already."""
     target = os.environ.get("TRANSCRIPTION_REGISTRY")
     if not target:
-        print(f"images: no TRANSCRIPTION_REGISTRY: the cluster must have {', '.join(images.all)}", flush=True)
+        print(f"images: no TRANSCRIPTION_REGISTRY: the cluster must have {', '.join(images)}", flush=True)
         return images
-    published = [f"{target.rstrip('/')}/{image}" for image in images.all]
-    for image, remote in zip(images.all, published, strict=True):
+    published = [f"{target.rstrip('/')}/{image}" for image in images]
+    for image, remote in zip(images, published, strict=True):
         storage().run("push", "--quiet", f"localhost/{image}", f"docker://{remote}")
-    return Images(*published)
+    return published
 
 
-def _lacking(runtime: Containerd, images: Images) -> list[str]:
+def _lacking(runtime: Containerd, images: Sequence[str]) -> list[str]:
     present = runtime.images()
-    return [each for each in images.all if _full_name(each) not in present]
+    return [each for each in images if _full_name(each) not in present]
 
 
 def storage() -> Buildah:
@@ -158,7 +178,7 @@ def _check_space(root: Path, buildah: Buildah) -> None:
         print(f"images: the first time takes minutes and {needed} GiB of the {free} GiB free at {root}", flush=True)
 
 
-def _build(buildah: Buildah, base: str, target: str, image: str) -> None:
+def _build(buildah: Buildah, base: str, target: str, image: str, *more: str) -> None:
     started = time.monotonic()
     print(f"images: {image}", flush=True)
     with contextlib.ExitStack() as stack:
@@ -172,7 +192,7 @@ def _build(buildah: Buildah, base: str, target: str, image: str) -> None:
             path.write_text(index)
             secrets.append(f"--secret=id=index,src={path}")
         buildah.run(
-            "build", "--layers", "--pull-never", f"--build-arg=BASE_IMAGE={base}", *secrets,
+            "build", "--layers", "--pull-never", f"--build-arg=BASE_IMAGE={base}", *secrets, *more,
             f"--target={target}", f"--tag=localhost/{image}", str(CHECKOUT),
         )  # fmt: skip
     size = buildah.size(f"localhost/{image}") / 1e6
@@ -250,10 +270,16 @@ def _used_tags(root: Path) -> set[str]:
     return {each.name for each in kept}
 
 
+def _names_under(tags: Iterable[str]) -> Iterator[str]:
+    for tag in tags:
+        yield from (f"transcription-{target}:{tag}" for target in _TARGETS)
+        yield f"transcription-runner:{tag}{_BAKED}"
+
+
 def _prune(buildah: Buildah, root: Path) -> None:
     """Old tags go, here and in the registry."""
     used = _used_tags(root)
-    kept = {f"transcription-{target}:{tag}" for target in _TARGETS for tag in used}
+    kept = set(_names_under(used))
     for target in _TARGETS:
         for tag in buildah.tags(f"localhost/transcription-{target}"):
             if tag.removeprefix("localhost/") not in kept:
@@ -269,7 +295,7 @@ def _prune(buildah: Buildah, root: Path) -> None:
 
 def _forget_old(runtime: Containerd, root: Path) -> None:
     """On the node stay the tags that may still be asked for, and those in use."""
-    wanted = {_full_name(f"transcription-{target}:{tag}") for target in _TARGETS for tag in _used_tags(root)}
+    wanted = {_full_name(name) for name in _names_under(_used_tags(root))}
     repositories = {_full_name(f"transcription-{target}") for target in _TARGETS}
     running = set(runtime.run("containers", "list").split())
     for each in runtime.images():

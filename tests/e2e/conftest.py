@@ -81,6 +81,14 @@ def chart_values(cluster, hub_here, https_here) -> dict:
     )
 
 
+def _forget_models(kubectl: Kubectl) -> None:
+    """WhisperModels of an earlier session, whose operator may be gone: nobody would remove their finalizers."""
+    for model in kubectl.list("whispermodels"):
+        name = model["metadata"]["name"]
+        kubectl.delete("wm", name, wait=False)
+        kubectl.run("patch", "wm", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+
+
 @pytest.fixture(scope="session")
 def operator(cluster, kubectl, chart_values) -> Deployment:
     """The operator, installed by its chart on an empty cache."""
@@ -89,6 +97,8 @@ def operator(cluster, kubectl, chart_values) -> Deployment:
     deployed = Deployment(cluster, kubectl, tools.binary("helm"))
     if kubectl.get("crd", "transcriptionjobs.transcription.dev"):
         kubectl.run("delete", "tj", "-A", "--all")
+    if kubectl.get("crd", "whispermodels.transcription.dev"):
+        _forget_models(kubectl)
     kubectl.run("delete", "jobs", "-n", deployment.NAMESPACE, "--all", "--ignore-not-found")
     deployed.install(chart_values)
     return deployed

@@ -26,3 +26,13 @@ def test_a_change_of_code_ships_a_small_layer(built):
     for image in built:
         *_, code = images.storage().layers(image)
         assert code < 5_000_000
+
+
+def test_the_runners_image_has_what_options_need(built):
+    """The roll-back and adapters: packages that are imported only when they are asked for."""
+    _, runner = built
+    container = images.storage().run("from", runner).strip()
+    try:
+        images.storage().run("run", container, "--", "/opt/venv/bin/python", "-c", "import peft, whisper")
+    finally:
+        images.storage().run("rm", container)

@@ -92,6 +92,59 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
+class Model:
+    """A model in the cache: its WhisperModel, whoever made it, and its folder on the volume."""
+
+    kubectl: Kubectl
+    volume: Path
+    repo: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are."""
+        return self.volume / "models" / f"models--{self.repo.replace('/', '--')}"
+
+    def file(self, name: str) -> Path:
+        """One file of its only snapshot, as its link."""
+        (found,) = self.folder.glob(f"snapshots/*/{name}")
+        return found
+
+    def resource(self) -> Object | None:
+        """Its WhisperModel as it is now."""
+        hub = {"repo": self.repo, "revision": "main"}
+        every = self.kubectl.list("whispermodels")
+        return next((m for m in every if m["spec"]["source"].get("hub") == hub), None)
+
+    def until(self, holds: Any, what: str, seconds: float = PATIENCE) -> Object:
+        """The WhisperModel once there is one and `holds`."""
+        found = eventually(self.resource, lambda m: m is not None and holds(m), what=what, seconds=seconds)
+        assert found is not None
+        return found
+
+    def ready(self, repairs: int | None = None) -> Object:
+        """The WhisperModel once it is Ready, after so many repairs."""
+
+        def holds(model: Object) -> bool:
+            right = repairs is None or model["status"].get("repairs") == repairs
+            return right and condition(model, "Ready").get("status") == "True"
+
+        return self.until(holds, f"{self.repo} is Ready")
+
+    def annotate(self, name: str, value: str) -> None:
+        """What a person asks of it."""
+        model = self.resource()
+        assert model
+        self.kubectl.run(
+            "annotate", "--overwrite", "wm", model["metadata"]["name"], f"transcription.dev/{name}={value}"
+        )
+
+    def delete(self) -> None:
+        """Deletes its WhisperModel, if there is one, and waits until its files are gone too."""
+        if model := self.resource():
+            self.kubectl.delete("wm", model["metadata"]["name"])
+
+
+@dataclasses.dataclass(frozen=True)
 class Namespace:
     """A namespace of one test, with the recordings' claim in it."""
 

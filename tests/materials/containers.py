@@ -74,6 +74,27 @@ def write(
     return done / RATE
 
 
+def repeat(source: Path, times: int, target: Path) -> Path:
+    """Write the same sound `times` over: its packets, each with a later time, so that hours are made in seconds."""
+    with av.open(str(target), "w") as out:
+        stream = None
+        end = 0
+        for _ in range(times):
+            with av.open(str(source)) as container:
+                sound = container.streams.audio[0]
+                stream = stream or out.add_stream_from_template(sound)
+                shift = None
+                for packet in container.demux(sound):
+                    if packet.pts is None:
+                        continue
+                    shift = end - packet.pts if shift is None else shift
+                    packet.pts = packet.dts = packet.pts + shift
+                    end = packet.pts + (packet.duration or 0)
+                    packet.stream = stream
+                    out.mux(packet)
+    return target
+
+
 def write_silent_video(path: Path, seconds: float) -> None:
     """Write a film without any sound track."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as out:

@@ -43,14 +43,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* The shared volume's source, without those that another values file has set to null. */}}
+{{- define "operator.volume" -}}
+{{- $volume := dict -}}
+{{- range $key, $value := .Values.cache.volume -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $volume $key $value }}{{ end -}}
+{{- end -}}
+{{- toYaml $volume -}}
+{{- end -}}
+
 {{/* The settings file of docs/contracts.md. Also the place that refuses what no schema can say in good words. */}}
 {{- define "operator.settings" -}}
-{{- $volume := omit (default dict .Values.cache.volume) "" -}}
-{{- range $key, $value := $volume -}}
-{{- if kindIs "invalid" $value }}{{ $_ := unset $volume $key }}{{ end -}}
+{{- $volume := include "operator.volume" . | fromYaml -}}
+{{- if and $volume .Values.cache.storageClassName -}}
+{{- fail (printf "\n\ncache.volume (%s) and cache.storageClassName (%s): keep one of them\n" (keys $volume | sortAlpha | join ", ") .Values.cache.storageClassName) -}}
 {{- end -}}
-{{- if not $volume -}}
-{{- fail "\n\ncache.volume is missing: say where the shared volume is, for models and transcripts. For example\n  --values examples/nfs.yaml   (or efs.yaml, hostpath.yaml, in the chart's folder), or\n  --set cache.volume.hostPath.path=/srv/transcription   (one node, or a folder that every node mounts)\n" -}}
+{{- if not (or $volume .Values.cache.storageClassName .Values.runner.bakedModels) -}}
+{{- fail "\n\ncache.volume is missing: say where the shared volume is, for models and transcripts. For example\n  --values examples/nfs.yaml   (or efs.yaml, filestore.yaml, local.yaml, hostpath.yaml, in the chart's folder), or\n  --values examples/storageclass.yaml   (a storage class makes it), or\n  --set cache.volume.hostPath.path=/srv/transcription   (one node, or a folder that every node mounts)\nAn image with models inside needs none: --values examples/baked.yaml\n" -}}
 {{- end -}}
 {{- if gt (len $volume) 1 -}}
 {{- fail (printf "\n\ncache.volume names %d volumes (%s): keep one, and set the others to null if they come from another values file\n" (len $volume) (keys $volume | sortAlpha | join ", ")) -}}
@@ -58,6 +67,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- $cache := dict
   "size" .Values.cache.size
   "volume" $volume
+  "storageClassName" .Values.cache.storageClassName
+  "volumeHandles" .Values.cache.volumeHandles
   "accessModes" .Values.cache.accessModes
   "mountOptions" .Values.cache.mountOptions
   "nodeAffinity" .Values.cache.nodeAffinity -}}
@@ -77,5 +88,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   "inlineLimitBytes" (int64 .Values.inlineLimitBytes)
   "runner" $runner
   "hub" .Values.hub
+  "bakedModels" .Values.runner.bakedModels
+  "models" .Values.models
+  "retention" (dict "unusedDays" (int64 .Values.retention.unusedDays) "dryRun" .Values.retention.dryRun)
   | toYaml -}}
 {{- end -}}

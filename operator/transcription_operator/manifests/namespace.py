@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from transcription_operator import names
 from transcription_operator.manifests import Manifest
 from transcription_operator.settings import Settings
@@ -48,48 +46,4 @@ def ca_config_map(namespace: str, settings: Settings) -> Manifest:
         "kind": "ConfigMap",
         "metadata": _metadata(names.CA_CONFIG_MAP, namespace, "access"),
         "data": {names.CA_KEY: settings.runner.ca_bundle},
-    }
-
-
-def cache_volume(namespace: str, settings: Settings) -> Manifest:
-    """The shared volume as this namespace's PersistentVolume, reserved for its claim; the data outlives it."""
-    spec: Manifest = {
-        **copy.deepcopy(dict(settings.cache.volume)),
-        "capacity": {"storage": settings.cache.size},
-        "accessModes": list(settings.cache.access_modes),
-        "persistentVolumeReclaimPolicy": "Retain",
-        "storageClassName": "",
-        "volumeMode": "Filesystem",
-        "claimRef": {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "name": names.CACHE_CLAIM,
-            "namespace": namespace,
-        },
-    }
-    if settings.cache.mount_options:
-        spec["mountOptions"] = list(settings.cache.mount_options)
-    if settings.cache.node_affinity:
-        spec["nodeAffinity"] = copy.deepcopy(dict(settings.cache.node_affinity))
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": _metadata(names.cache_volume_name(namespace), None, "cache"),
-        "spec": spec,
-    }
-
-
-def cache_claim(namespace: str, settings: Settings) -> Manifest:
-    """The claim that runner pods name."""
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": _metadata(names.CACHE_CLAIM, namespace, "cache"),
-        "spec": {
-            "accessModes": list(settings.cache.access_modes),
-            "resources": {"requests": {"storage": settings.cache.size}},
-            "storageClassName": "",
-            "volumeName": names.cache_volume_name(namespace),
-            "volumeMode": "Filesystem",
-        },
     }

@@ -10,6 +10,7 @@ from transcription_operator.manifests import Manifest, pods, resources
 from transcription_operator.settings import Settings
 from transcription_operator.spec import Spec
 
+TRANSCRIPTS_VOLUME = "transcripts"
 OUTPUT_PREFIX = "TRANSCRIPTION_OUTPUT_"
 """Before the names of the output's own keys: those of two stores are called the same."""
 
@@ -23,6 +24,15 @@ class Owner:
     uid: str
 
 
+@dataclass(frozen=True)
+class Model:
+    """What the runner's --model takes, and the WhisperModel that it comes from, if any."""
+
+    argument: str
+    name: str | None = None
+    version: str | None = None
+
+
 def _environment(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
     fixed = {
         "TRANSCRIPTION_JOB": f"{owner.namespace}/{owner.name}",
@@ -32,11 +42,14 @@ def _environment(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]
     }
     if not spec.fresh:
         fixed["HF_HUB_OFFLINE"] = "1"
+    if not settings.cache.shared:
+        fixed["TRANSCRIPTION_EPHEMERAL"] = "1"
     return [*pods.common_environment(settings), *pods.variables(fixed)]
 
 
 def _volumes(spec: Spec, settings: Settings) -> list[Manifest]:
-    volumes = [pods.cache_volume(), *pods.common_volumes(settings)]
+    transcripts = pods.cache_volume() if settings.cache.shared else {"name": TRANSCRIPTS_VOLUME, "emptyDir": {}}
+    volumes = [transcripts, *pods.common_volumes(settings)]
     if spec.fresh:
         volumes.append({"name": "models", "emptyDir": {}})
     if isinstance(spec.audio, specs.VolumePath):
@@ -49,24 +62,30 @@ def _volumes(spec: Spec, settings: Settings) -> list[Manifest]:
     return volumes
 
 
+def _models_mounts(spec: Spec, settings: Settings) -> list[Manifest]:
+    """The pod's own folder, or the shared one, read-only; none for a model that the image has."""
+    if spec.fresh:
+        return [{"name": "models", "mountPath": pods.MODELS_MOUNT}]
+    if spec.model.ref in settings.baked_models or not settings.cache.shared:
+        return []
+    return [{"name": pods.CACHE_VOLUME, "mountPath": pods.MODELS_MOUNT, "subPath": "models", "readOnly": True}]
+
+
+def _transcripts_mount(owner: Owner, settings: Settings) -> Manifest:
+    """The job's own folder on the shared volume; without one, a folder that ends with the pod."""
+    if not settings.cache.shared:
+        return {"name": TRANSCRIPTS_VOLUME, "mountPath": pods.TRANSCRIPTS_MOUNT}
+    return {
+        "name": pods.CACHE_VOLUME,
+        "mountPath": pods.TRANSCRIPTS_MOUNT,
+        "subPath": names.transcripts_folder(owner.namespace, owner.name),
+    }
+
+
 def _mounts(owner: Owner, spec: Spec, settings: Settings) -> list[Manifest]:
-    models: Manifest = (
-        {"name": "models", "mountPath": pods.MODELS_MOUNT}
-        if spec.fresh
-        else {
-            "name": pods.CACHE_VOLUME,
-            "mountPath": pods.MODELS_MOUNT,
-            "subPath": "models",
-            "readOnly": True,
-        }
-    )
     mounts = [
-        models,
-        {
-            "name": pods.CACHE_VOLUME,
-            "mountPath": pods.TRANSCRIPTS_MOUNT,
-            "subPath": names.transcripts_folder(owner.namespace, owner.name),
-        },
+        *_models_mounts(spec, settings),
+        _transcripts_mount(owner, settings),
         *pods.common_mounts(settings),
     ]
     if isinstance(spec.audio, specs.VolumePath):
@@ -85,9 +104,10 @@ def _secrets(spec: Spec) -> list[Manifest]:
     return found
 
 
-def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
+def _prepare(owner: Owner, settings: Settings) -> Manifest:
+    """Makes the job's folder, so that a mount of it alone is possible."""
     folder = f"{pods.CACHE_MOUNT}/{names.transcripts_folder(owner.namespace, owner.name)}"
-    prepare = pods.container(
+    return pods.container(
         names.PREPARE_CONTAINER,
         settings,
         args=["prepare-folder", folder],
@@ -98,11 +118,18 @@ def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
             {"name": pods.TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108
         ],
     )
+
+
+def _pod(owner: Owner, spec: Spec, model: Model, settings: Settings) -> Manifest:
     runner = pods.container(
         names.CONTAINER,
         settings,
         args=specs.arguments(
-            spec, output_name=owner.name, model_dir=pods.MODELS_MOUNT, output_dir=pods.TRANSCRIPTS_MOUNT
+            spec,
+            model=model.argument,
+            output_name=owner.name,
+            model_dir=pods.MODELS_MOUNT,
+            output_dir=pods.TRANSCRIPTS_MOUNT,
         ),
         env=_environment(owner, spec, settings),
         envFrom=_secrets(spec),
@@ -117,11 +144,11 @@ def _pod(owner: Owner, spec: Spec, settings: Settings) -> Manifest:
         "securityContext": pods.pod_security_context(),
         "terminationGracePeriodSeconds": 30,
         **pods.pull_secrets(settings),
-        "initContainers": [prepare],
         "containers": [runner],
         "volumes": _volumes(spec, settings),
     }
     optional = {
+        "initContainers": [_prepare(owner, settings)] if settings.cache.shared else [],
         "nodeSelector": dict(spec.pod.node_selector),
         "tolerations": [dict(t) for t in spec.pod.tolerations],
         "affinity": dict(spec.pod.affinity or {}),
@@ -136,16 +163,18 @@ def build(
     spec: Spec,
     settings: Settings,
     *,
+    model: Model,
     attempts_before: int = 0,
-    model_job_uid: str | None = None,
     recreated_for: str | None = None,
 ) -> Manifest:
     """The Job. `queueName` has it created suspended: from then on its suspension is the queue's alone."""
     labels = {**names.labels("transcription-job", "runner"), names.LABEL_JOB: names.job_label(owner.name)}
+    if model.name:
+        labels[names.LABEL_MODEL] = model.name
     annotations = {names.ANNOTATION_JOB: owner.name}
     memory = {
         names.ANNOTATION_ATTEMPTS: str(attempts_before),
-        names.ANNOTATION_MODEL_JOB: model_job_uid,
+        names.ANNOTATION_MODEL_VERSION: model.version,
         names.ANNOTATION_RECREATED: recreated_for,
     }
     job_labels = {**labels, names.LABEL_QUEUE: spec.queue} if spec.queue else labels
@@ -156,11 +185,13 @@ def build(
         "backoffLimit": settings.runner.backoff_limit if spec.backoff_limit is None else spec.backoff_limit,
         # With a podFailurePolicy the API server allows nothing else; one GPU pod at a time in any case.
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": pods.pod_failure_policy(names.CONTAINER, names.PREPARE_CONTAINER),
+        "podFailurePolicy": pods.pod_failure_policy(
+            names.CONTAINER, *([names.PREPARE_CONTAINER] if settings.cache.shared else [])
+        ),
         "suspend": bool(spec.queue) or spec.suspend,
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(owner, spec, settings),
+            "spec": _pod(owner, spec, model, settings),
         },
     }
     if spec.active_deadline is not None:

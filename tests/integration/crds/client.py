@@ -13,7 +13,9 @@ from kubernetes import client, config
 Object = dict[str, Any]
 
 JOBS = "/apis/transcription.dev/v1alpha1/namespaces/{namespace}/transcriptionjobs"
-CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/transcriptionjobs.transcription.dev"
+MODELS = "/apis/transcription.dev/v1alpha1/whispermodels"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CRD = f"{CRDS}/transcriptionjobs.transcription.dev"
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -98,6 +100,16 @@ def job(name: str, spec: Object) -> Object:
         "kind": "TranscriptionJob",
         "metadata": {"name": name},
         "spec": spec,
+    }
+
+
+def model(name: str, source: Object, **spec: Any) -> Object:
+    """A WhisperModel's manifest."""
+    return {
+        "apiVersion": "transcription.dev/v1alpha1",
+        "kind": "WhisperModel",
+        "metadata": {"name": name},
+        "spec": {"source": source, **spec},
     }
 
 

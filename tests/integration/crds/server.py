@@ -10,26 +10,31 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.crds.client import CRD, JOBS, Api, Object, Refused, job
+from tests.integration.crds.client import CRDS, JOBS, MODELS, Api, Object, Refused, job, model
 
 ROOT = Path(__file__).resolve().parents[3]
-CRD_FILE = ROOT / "crds" / "transcriptionjobs.yaml"
+CRD_FILES = sorted((ROOT / "crds").glob("*.yaml"))
 
 
 def established(api: Api, patience: float = 30) -> None:
-    """Applies crds/transcriptionjobs.yaml and waits until the API server holds manifests to its rules."""
-    wanted: Object = yaml.safe_load(CRD_FILE.read_text())
-    api.apply(CRD, wanted, "test-crds")
+    """Applies crds/*.yaml and waits until the API server holds manifests to their rules."""
+    for file in CRD_FILES:
+        wanted: Object = yaml.safe_load(file.read_text())
+        api.apply(f"{CRDS}/{wanted['metadata']['name']}", wanted, "test-crds")
+    nonsense = {
+        JOBS.format(namespace="default"): job("probe", {"audio": {}, "model": "base"}),
+        MODELS: model("probe", {}),
+    }
     until = time.monotonic() + patience
-    while not _refuses_nonsense(api):
+    while not all(_refused(api, path, body) for path, body in nonsense.items()):
         if time.monotonic() > until:
-            raise AssertionError(f"not established: {api.get(CRD).get('status')}")
+            raise AssertionError(f"not established: {[i.get('status') for i in api.get(CRDS)['items']]}")
         time.sleep(0.1)
 
 
-def _refuses_nonsense(api: Api) -> bool:
+def _refused(api: Api, path: str, body: Object) -> bool:
     try:
-        api.create(JOBS.format(namespace="default"), job("probe", {"audio": {}, "model": "base"}), dryRun="All")
+        api.create(path, body, dryRun="All")
     except Refused as refused:
         return refused.status == 422
     return False

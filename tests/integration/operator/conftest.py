@@ -78,6 +78,10 @@ def operator(control_plane, admin, tmp_path_factory) -> Iterator[Operator]:
         yield process
     finally:
         process.stop()
+    # Nothing of what all these tests led to was refused for want of rights, or unexpected.
+    log = process.log.read_text()
+    assert "Forbidden" not in log, log[-3000:]
+    assert "Traceback" not in log, log[-3000:]
 
 
 @pytest.fixture(scope="session")

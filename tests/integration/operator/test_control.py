@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 
-from tests.integration.operator.world import NAMESPACES, StandIn, World, until
+from tests.integration.operator.world import NAMESPACES, SYSTEM, StandIn, World, until
 from transcription_operator import api as k8s
 from transcription_operator import names
 
@@ -215,8 +215,9 @@ def test_a_pod_security_of_restricted_takes_both_pods(world: World, namespace: s
     world.apply(namespace, "shared", cache="Shared", model=repo)
     download = world.download(repo)
     world.pod_of(download)
+    body["metadata"]["namespace"] = SYSTEM
     body["spec"] = download["spec"]["template"]["spec"]
-    world.api._request("POST", k8s.PODS.path(namespace), query={"dryRun": "All"}, body=body)
+    world.api._request("POST", k8s.PODS.path(SYSTEM), query={"dryRun": "All"}, body=body)
 
 
 def test_a_quota_shows(world: World, namespace: str):

@@ -6,6 +6,7 @@ everything else (API server, admission, Job controller, volume binder, garbage c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import socket
@@ -14,20 +15,20 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from kubernetes.client import ApiClient, CoreV1Api
+from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 
 from tests.unit.operator.building import RESULT
 from transcription_operator import api as k8s
 from transcription_operator import names, receipt
-from transcription_operator.api import Api, Object
+from transcription_operator.api import Api, ApiError, Object
 
 T = TypeVar("T")
 SYSTEM = "transcription-system"
@@ -81,6 +82,24 @@ class Operator:
             return error.code
         except OSError:
             return 0
+
+    def read(self, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            return str(answer.read().decode())
+
+    @contextlib.contextmanager
+    def set(self, **sections: Any) -> Iterator[None]:
+        """Run with other settings for a while; an operator reads them at its start."""
+        before = self.config.read_text()
+        try:
+            self.stop()
+            self.config.write_text(yaml.safe_dump({**yaml.safe_load(before), **sections}))
+            self.start()
+            yield
+        finally:
+            self.stop()
+            self.config.write_text(before)
+            self.start()
 
     def kill(self) -> None:
         assert self.process is not None
@@ -205,20 +224,115 @@ class World:
         fields = f"involvedObject.name={name}"
         return [e["reason"] for e in self.api.list(k8s.CORE_EVENTS, namespace, fields=fields)]
 
+    # WhisperModels
+
+    def apply_model(self, name: str, source: Object, **spec: Any) -> Object:
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.MODEL_KIND,
+            "metadata": {"name": name},
+            "spec": {"source": source, **spec},
+        }
+        return self.api.create(k8s.WHISPER_MODELS, body)
+
+    def model(self, name: str) -> Object:
+        return self.api.get(k8s.WHISPER_MODELS, name) or {"status": {}}
+
+    def model_condition(self, name: str, kind: str) -> Object:
+        every = (self.model(name).get("status") or {}).get("conditions") or []
+        return next((c for c in every if c["type"] == kind), {})
+
+    def until_model(self, name: str, wanted: str, *, patience: float = 40) -> Object:
+        """Wait for a condition of a WhisperModel, written `Type=Status/Reason`."""
+
+        def look() -> Object | None:
+            kind, _, value = wanted.partition("=")
+            found = self.model_condition(name, kind)
+            return found if f"{found.get('status')}/{found.get('reason')}" == value else None
+
+        try:
+            return until(look, wanted, patience=patience)
+        except AssertionError as error:
+            now = json.dumps(self.model(name), indent=1)[:4000]
+            raise AssertionError(f"{error}; {now}\n{self.operator.log.read_text()[-3000:]}") from None
+
+    def annotate_model(self, name: str, annotations: dict[str, str]) -> None:
+        self.api.patch(k8s.WHISPER_MODELS, {"metadata": {"annotations": annotations}}, name)
+
+    def delete_model(self, name: str) -> None:
+        self.api.delete(k8s.WHISPER_MODELS, name)
+
+    def long_ago(self, name: str) -> None:
+        """Have it look as if nobody had used it, and nothing had happened to it, for a year."""
+        then = "2025-01-01T00:00:00Z"
+        conditions = [{**c, "lastTransitionTime": then} for c in self.model(name)["status"]["conditions"]]
+        status = {"lastUsed": then, "conditions": conditions}
+        path = k8s.WHISPER_MODELS.path(None, name, "status")
+        self.api._request("PATCH", path, body={"status": status}, content_type="application/merge-patch+json")
+
+    def _as_download(self, name: str, pod: Object, status: Object) -> None:
+        """What a download writes, with the token that its pod has."""
+        meta = pod["metadata"]
+        account = k8s.SERVICE_ACCOUNTS.path(SYSTEM, names.DOWNLOAD_SERVICE_ACCOUNT, "token")
+        spec = {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": meta["name"], "uid": meta["uid"]}}
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        token = self.api._request("POST", account, body=request)["status"]["token"]
+        known = self.core.api_client.configuration
+        configuration = Configuration(host=known.host, api_key={"BearerToken": f"Bearer {token}"})
+        configuration.ssl_ca_cert = known.ssl_ca_cert
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": names.MODEL_KIND,
+            "metadata": {"name": name},
+            "status": status,
+        }
+        Api(configuration)._request(
+            "PATCH",
+            k8s.WHISPER_MODELS.path(None, name, "status"),
+            query={"fieldManager": "transcription-download", "force": "true"},
+            body=body,
+            content_type="application/apply-patch+yaml",
+        )
+
+    def report_download(self, name: str, pod: Object, progress: Object) -> None:
+        def look() -> bool:
+            try:
+                self._as_download(name, pod, {"progress": progress})
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                return False  # the operator names its Job in the status a moment later
+            return True
+
+        until(look, "a download may report")
+
+    def refused_report(self, name: str, pod: Object, status: Object) -> str:
+        """The API server's words; fails if it lets the report pass."""
+        try:
+            self._as_download(name, pod, status)
+        except ApiError as error:
+            return str(error)
+        raise AssertionError("was let pass")
+
     # Jobs and pods
 
-    def job(self, namespace: str, name: str = "interview") -> Object:
+    def job(self, namespace: str, name: str = "interview", *, patience: float = PATIENCE) -> Object:
         def look() -> Object | None:
             selector = f"{names.LABEL_JOB}={names.job_label(name)}"
             return next(iter(self.api.list(k8s.JOBS, namespace, labels=selector)), None)
 
-        return until(look, f"a Job for {namespace}/{name}")
+        return until(look, f"a Job for {namespace}/{name}", patience=patience)
 
     def download(self, repo: str, revision: str = "main") -> Object:
-        name = names.download_job_name(repo, revision)
+        name = names.model_job_name(repo, revision)
         return until(lambda: self.api.get(k8s.JOBS, name, SYSTEM), f"a download Job for {repo}")
 
-    def pod_of(self, job: Object, *, besides: str = "") -> Object:
+    def another_download(self, repo: str, before: Object) -> Object:
+        """The next Job under the same name."""
+        uid = before["metadata"]["uid"]
+        return until(lambda: (d := self.download(repo))["metadata"]["uid"] != uid and d, "another Job", patience=40)
+
+    def pod_of(self, job: Object, *, besides: str = "", patience: float = PATIENCE) -> Object:
         """The Job's pod that has not ended yet."""
         namespace, uid = job["metadata"]["namespace"], job["metadata"]["uid"]
 
@@ -235,7 +349,7 @@ class World:
                 None,
             )
 
-        return until(look, f"a pod of Job {job['metadata']['name']}")
+        return until(look, f"a pod of Job {job['metadata']['name']}", patience=patience)
 
 
 class StandIn:

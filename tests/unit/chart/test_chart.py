@@ -34,7 +34,9 @@ def test_lint(chart, example):
 def test_examples_render(chart, example):
     manifests = chart.rendered("--values", str(CHART / "examples" / f"{example}.yaml"))
     assert {m["kind"] for m in manifests} == KINDS
-    assert len(settings(manifests)["cache"]["volume"]) == 1
+    cache = settings(manifests)["cache"]
+    places = [*cache["volume"], *filter(None, [cache["storageClassName"]])]
+    assert len(places) == (0 if example == "baked" else 1)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -47,7 +49,7 @@ def test_the_operator_understands_its_settings(chart, example):
     )  # fmt: skip
     parsed = operators.parse(settings(manifests))
     assert parsed.namespace == "system"
-    assert parsed.runner_image == "transcription-runner@sha256:" + "0" * 64
+    assert parsed.runner_image.endswith("transcription-runner@sha256:" + "0" * 64)
     assert parsed.image_pull_secrets == ("regcred",)
     assert parsed.cache.access_modes == ("ReadWriteMany",)
     assert parsed.inline_limit_bytes == 262144
@@ -59,7 +61,7 @@ def test_the_settings_are_those_of_the_contract(chart):
     documented = yaml.safe_load(block[: block.index("```")])
     rendered = settings(chart.default())
     assert shape(rendered) == shape(documented)
-    for key in ("inlineLimitBytes", "runner", "hub"):
+    for key in ("inlineLimitBytes", "runner", "hub", "models", "retention"):
         assert rendered[key] == documented[key], key
 
 
@@ -87,6 +89,11 @@ def test_two_volumes_are_one_too_many(chart):
     assert "cache.volume names 2 volumes (hostPath, nfs): keep one, and set the others to null" in said
 
 
+def test_a_volume_and_a_storage_class_are_one_too_many(chart):
+    said = chart.refused(*VOLUME, "--set", "cache.storageClassName=nfs-csi")
+    assert "cache.volume (hostPath) and cache.storageClassName (nfs-csi): keep one of them" in said
+
+
 def test_a_volume_set_to_null_is_gone(chart):
     manifests = chart.rendered(
         *VOLUME, "--values", str(CHART / "examples" / "nfs.yaml"), "--set", "cache.volume.nfs=null"
@@ -100,6 +107,8 @@ def test_a_volume_set_to_null_is_gone(chart):
         ("cahe.size=1Gi", "additional properties 'cahe' not allowed"),
         ("cache.volume.hostpath.path=/srv", "at '/cache/volume': additional properties 'hostpath' not allowed"),
         ("cache.size=lots", "at '/cache/size': 'lots' does not match pattern"),
+        ("cache.volumeHandles=Unique", "at '/cache/volumeHandles': value must be one of '', 'Same', 'PerNamespace'"),
+        ("runner.bakedModels[0]=large v3", "at '/runner/bakedModels/0': 'large v3' does not match pattern"),
         ("cache.accessModes[0]=RWX", "at '/cache/accessModes/0': value must be one of 'ReadWriteMany'"),
         ("operator.image.pullPolicy=Sometimes", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
         ("operator.image.digest=1234", "at '/operator/image/digest': got number, want string"),
@@ -256,10 +265,11 @@ def test_the_pods_own_values(chart, tmp_path):
     assert spec["affinity"] == {"nodeAffinity": {}}
     assert spec["priorityClassName"] == "system-cluster-critical"
     assert spec["serviceAccountName"] == "own"
-    (account,) = (m for m in manifests if m["kind"] == "ServiceAccount")
-    assert account["metadata"]["name"] == "own"
+    (account,) = (m for m in manifests if m["kind"] == "ServiceAccount" and m["metadata"]["name"] == "own")
     assert account["metadata"]["annotations"] == {"role": "r"}
-    (binding,) = (m for m in manifests if m["kind"] == "ClusterRoleBinding")
+    (binding,) = (
+        m for m in manifests if m["kind"] == "ClusterRoleBinding" and m["metadata"]["name"] != "transcription-download"
+    )
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "own", "namespace": "system"}]
 
 
@@ -267,3 +277,21 @@ def test_older_clusters_are_refused(chart):
     done = chart.run("template", "release", str(CHART), "--kube-version", "1.29.9", *VOLUME)
     assert done.returncode != 0
     assert "chart requires kubeVersion: >=1.30.0-0" in done.stderr
+
+
+def test_metrics_can_be_found(chart):
+    manifests = chart.rendered(
+        *VOLUME, "--set", "metrics.service.enabled=true", "--set", "metrics.podMonitor.enabled=true",
+        "--set-string", "metrics.service.annotations.prometheus\\.io/scrape=true",
+    )  # fmt: skip
+    (deployment,) = (m for m in manifests if m["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    (service,) = (m for m in manifests if m["kind"] == "Service")
+    (monitor,) = (m for m in manifests if m["kind"] == "PodMonitor")
+    assert service["metadata"]["annotations"] == {"prometheus.io/scrape": "true"}
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    (port,) = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert (
+        service["spec"]["ports"][0]["targetPort"] == port["name"] == monitor["spec"]["podMetricsEndpoints"][0]["port"]
+    )

@@ -8,6 +8,7 @@ import pytest
 
 OPERATOR = "release-transcription-operator"
 RUNNER = "transcription-runner"
+DOWNLOAD = "transcription-download"
 NAMED = {
     "serviceaccounts": "transcription-runner",
     "rolebindings": "transcription-runner",
@@ -21,14 +22,14 @@ def rules(chart, name: str) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("name", [OPERATOR, RUNNER])
+@pytest.mark.parametrize("name", [OPERATOR, RUNNER, DOWNLOAD])
 def test_no_wildcards(chart, name):
     for rule in rules(chart, name):
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         assert "nonResourceURLs" not in rule
 
 
-@pytest.mark.parametrize("name", [OPERATOR, RUNNER])
+@pytest.mark.parametrize("name", [OPERATOR, RUNNER, DOWNLOAD])
 def test_nothing_that_gives_more(chart, name):
     resources = {r for rule in rules(chart, name) for r in rule["resources"]}
     assert not resources & {"secrets", "roles", "clusterrolebindings", "pods/exec", "pods/attach", "nodes"}
@@ -43,6 +44,14 @@ def test_a_runner_may_write_a_status_and_nothing_else(chart):
     assert rules(chart, RUNNER) == [
         {"apiGroups": ["transcription.dev"], "resources": ["transcriptionjobs/status"], "verbs": ["get", "patch"]}
     ]
+
+
+def test_a_download_may_write_a_status_and_nothing_else(chart):
+    assert rules(chart, DOWNLOAD) == [
+        {"apiGroups": ["transcription.dev"], "resources": ["whispermodels/status"], "verbs": ["patch"]}
+    ]
+    subjects = chart.one("ClusterRoleBinding", DOWNLOAD)["subjects"]
+    assert subjects == [{"kind": "ServiceAccount", "name": DOWNLOAD, "namespace": "system"}]
 
 
 def test_the_operator_gives_the_runners_role_and_no_other(chart):
@@ -67,24 +76,28 @@ def test_all_that_the_operator_may(chart):
     assert allowed == {
         "transcription.dev/transcriptionjobs": {"get", "list", "watch", "patch", "delete"},
         "transcription.dev/transcriptionjobs/status": {"patch"},
+        "transcription.dev/whispermodels": {"get", "list", "watch", "create", "patch", "delete"},
+        "transcription.dev/whispermodels/status": {"patch"},
         "batch/jobs": {"get", "list", "watch", "create", "patch", "delete"},
         "pods": {"list", "watch"},
         "events": {"list"},
         "events.k8s.io/events": {"create"},
         "serviceaccounts": {"get", "create"},
         "configmaps": {"get", "create", "patch"},
-        "persistentvolumeclaims": {"get", "create"},
-        "persistentvolumes": {"get", "create", "delete"},
+        "persistentvolumeclaims": {"get", "create", "delete"},
+        "persistentvolumes": {"get", "list", "create", "patch", "delete"},
         "rbac.authorization.k8s.io/rolebindings": {"get", "create"},
         "rbac.authorization.k8s.io/clusterroles": {"bind"},
     }
 
 
-def test_the_policy(chart):
-    policy = chart.one("ValidatingAdmissionPolicy")["spec"]
-    binding = chart.one("ValidatingAdmissionPolicyBinding")["spec"]
+@pytest.mark.parametrize("who", [RUNNER, DOWNLOAD])
+def test_the_policies(chart, who):
+    name = f"{who}.transcription.dev"
+    policy = chart.one("ValidatingAdmissionPolicy", name)["spec"]
+    binding = chart.one("ValidatingAdmissionPolicyBinding", name)["spec"]
     assert policy["failurePolicy"] == "Fail"
     assert binding["validationActions"] == ["Deny"]
-    assert binding["policyName"] == chart.one("ValidatingAdmissionPolicy")["metadata"]["name"]
+    assert binding["policyName"] == name
     assert "matchResources" not in binding, "it holds in every namespace"
     assert all("message" in v or "messageExpression" in v for v in policy["validations"])

@@ -20,7 +20,7 @@ RESULT = {
     "language": "en",
     "segments": [{"id": 0, "start": 0.0, "end": 1.5, "text": " Hello.", "tokens": [1, 2]}],
 }
-MODEL_JOB = "transcription-system/model-openai-whisper-base-42b13855"
+MODEL = "openai-whisper-base-42b13855"
 
 
 def settings(**changes: Any) -> Settings:
@@ -60,7 +60,7 @@ class a_job:  # noqa: N801  (read: "a job that ...")
             },
             "spec": {"audio": {"url": "s3://bucket/interview.mp3"}, "model": "base"},
         }
-        self._model = ModelState("Ready", MODEL_JOB, "model-uid")
+        self._model = ModelState("Ready", MODEL, "model-uid", argument="openai/whisper-base")
         self._job: JobView | None = None
         self._pods: list[PodView] = []
         self._warnings: list[str] = []
@@ -115,16 +115,17 @@ class a_job:  # noqa: N801  (read: "a job that ...")
     # its model
 
     def whose_model_is(self, status: str, **fields: Any) -> a_job:
-        self._model = replace(ModelState(status, MODEL_JOB, "model-uid"), **fields)
+        self._model = replace(ModelState(status, MODEL, "model-uid", argument="openai/whisper-base"), **fields)
         if status == "Absent":
             self._model = replace(self._model, uid=None)
         return self
 
     def whose_download_failed(
-        self, error_class: str, message: str = "no such model", *, ago: timedelta = timedelta(), retries: int = 0
+        self, reason: str, message: str = "no such model. Do this.", *, ago: timedelta = timedelta()
     ) -> a_job:
-        failure = Failure(error_class, message, hint="Do this.")
-        return self.whose_model_is("Failed", failure=failure, failed_at=NOW - ago, retries=retries)
+        return self.whose_model_is(
+            "Failed", reason=reason, message=message, failed_at=NOW - ago, last_job="download-uid"
+        )
 
     # its Job
 
@@ -136,7 +137,7 @@ class a_job:  # noqa: N801  (read: "a job that ...")
             created=NOW - timedelta(minutes=5),
             owner_uid=meta["uid"],
             backoff_limit=3,
-            annotations={names.ANNOTATION_MODEL_JOB: "model-uid"},
+            annotations={names.ANNOTATION_MODEL_VERSION: "model-uid.0"},
         )
         self._job = replace(view, **fields)
         self.with_status(jobName=view.name)

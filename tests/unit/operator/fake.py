@@ -49,7 +49,7 @@ class FakeServer:
             if plural != kind.plural or namespace not in (None, place):
                 continue
             own = item["metadata"].get("labels") or {}
-            if labels is None or all(own.get(k) == v for k, _, v in (p.partition("=") for p in labels.split(","))):
+            if labels is None or all(_matches(own, part) for part in labels.split(",")):
                 yield copy.deepcopy(item)
 
     def create(self, kind: Kind, body: Object, namespace: str | None = None) -> Object:
@@ -74,7 +74,7 @@ class FakeServer:
             made["status"] = {"phase": "Available"}
         return made
 
-    def apply_status(self, kind: Kind, body: Object, namespace: str, name: str) -> Object:
+    def apply_status(self, kind: Kind, body: Object, namespace: str | None, name: str) -> Object:
         self._write()
         found = self.objects.get(self._key(kind, namespace, name))
         if found is None or found["metadata"]["uid"] != body["metadata"]["uid"]:
@@ -85,18 +85,31 @@ class FakeServer:
 
     def patch(self, kind: Kind, body: Object, name: str, namespace: str | None = None) -> Object:
         self._write()
-        found = self.objects.get(self._key(kind, namespace, name))
+        key = self._key(kind, namespace, name)
+        found = self.objects.get(key)
         if found is None:
             raise ApiError(404, "NotFound", name)
         _merge(found, body)
+        self._release(key)
         return found
 
-    def delete(self, kind: Kind, name: str, namespace: str | None = None, *, uid: str | None = None) -> bool:
+    def _release(self, key: tuple[str, str | None, str]) -> None:
+        """What is being deleted goes with its last finalizer."""
+        meta = self.objects[key]["metadata"]
+        if "deletionTimestamp" in meta and not meta.get("finalizers"):
+            del self.objects[key]
+
+    def delete(
+        self, kind: Kind, name: str, namespace: str | None = None, *, uid: str | None = None, foreground: bool = False
+    ) -> bool:
         self._write()
         key = self._key(kind, namespace, name)
         found = self.objects.get(key)
         if found is None or uid not in (None, found["metadata"]["uid"]):
             return False
+        if found["metadata"].get("finalizers"):
+            found["metadata"].setdefault("deletionTimestamp", _TIME)
+            return True
         del self.objects[key]
         self._collect(found["metadata"]["uid"])
         return True
@@ -169,6 +182,11 @@ class FakeServer:
                 owner.setdefault("status", {})["result"] = copy.deepcopy(RESULT)
         ended = {"name": "runner", "state": {"terminated": {"exitCode": code, "message": message}}}
         pod["status"] = {"phase": "Failed" if code else "Succeeded", "containerStatuses": [ended]}
+
+
+def _matches(labels: dict[str, str], wanted: str) -> bool:
+    name, _, value = wanted.partition("=")
+    return labels.get(name[:-1]) != value if name.endswith("!") else labels.get(name) == value
 
 
 def _merge(target: Object, patch: Object) -> None:

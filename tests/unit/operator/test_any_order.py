@@ -13,7 +13,9 @@ from tests.unit.operator.fake import FakeServer
 from transcription_operator import api as k8s
 from transcription_operator import names
 from transcription_operator.api import Api, ApiError
-from transcription_operator.reconcile import Key, Reconciler
+from transcription_operator.keys import Key, ModelKey
+from transcription_operator.reconcile import Reconciler
+from transcription_operator.whispermodel.reconcile import ModelReconciler
 
 KEY = Key("team-a", "interview")
 SETTINGS = building.settings()
@@ -28,9 +30,13 @@ def a_world(**spec: Any) -> FakeServer:
 
 
 def reconcile(server: FakeServer) -> None:
-    """With a reconciler of its own, as after a restart: nothing in memory may matter."""
+    """With reconcilers of their own, as after a restart: nothing in memory may matter."""
+    api = cast(Api, server)
     with contextlib.suppress(ApiError):
-        Reconciler(cast(Api, server), SETTINGS).reconcile(KEY)
+        Reconciler(api, SETTINGS).reconcile(KEY)
+    for model in list(server.list(k8s.WHISPER_MODELS)):
+        with contextlib.suppress(ApiError):
+            ModelReconciler(api, SETTINGS).reconcile(ModelKey(model["metadata"]["name"]))
 
 
 def settle(server: FakeServer, *, error: str = "", code: int = 0) -> dict[str, Any]:
@@ -135,6 +141,99 @@ def test_killed_once_at_any_write(number):
     assert "Complete=True/Transcribed" in state_of(found)
     assert found["status"]["attempts"] == 1
     assert len(server.jobs("download")) == 1
+
+
+# --- a model on its own ------------------------------------------------------------------------------------
+
+MODEL = "ours"
+model_steps = st.lists(
+    st.one_of(
+        st.just("reconcile"),
+        st.just("download"),
+        st.just("fail"),
+        st.just("lose the download Job"),
+        st.sampled_from([names.ANNOTATION_VERIFY, names.ANNOTATION_RETRY]),
+        st.integers(1, 9).map(lambda number: f"killed at write {number}"),
+    ),
+    max_size=30,
+)
+
+
+def a_world_with_a_model() -> FakeServer:
+    server = FakeServer()
+    body = {"metadata": {"name": MODEL}, "spec": {"source": {"hub": {"repo": "a/b", "revision": "main"}}}}
+    server.create(k8s.WHISPER_MODELS, body)
+    server.writes = 0
+    return server
+
+
+def live(server: FakeServer, script: list[str]) -> None:
+    model = server.objects[(names.MODEL_PLURAL, None, MODEL)]
+    for number, step in enumerate(script):
+        match step.split():
+            case ["fail"]:
+                server.step_pod("download", code=66, error="ModelMissing")
+            case ["killed", *_] | ["lose", *_] | ["reconcile"] | ["download"]:
+                play_model(server, step)
+            case [annotation]:
+                model["metadata"].setdefault("annotations", {})[annotation] = str(number)
+
+
+def play_model(server: FakeServer, step: str) -> None:
+    match step.split():
+        case ["download"]:
+            server.step_pod("download")
+        case ["reconcile"]:
+            reconcile(server)
+        case ["lose", *_]:
+            for job in server.jobs("download"):
+                server.delete(k8s.JOBS, job["metadata"]["name"], job["metadata"]["namespace"])
+        case ["killed", *_, number]:
+            server.break_at = server.writes + int(number)
+            reconcile(server)
+            server.break_at = None
+
+
+def at_rest(server: FakeServer) -> None:
+    for _ in range(20):
+        reconcile(server)
+        server.step_pod("download")
+    before = server.writes
+    reconcile(server)
+    assert server.writes == before, "at rest, nothing is written"
+
+
+@settings(max_examples=60, deadline=None)
+@given(model_steps)
+def test_every_way_leads_to_the_model_once_somebody_asks(script):
+    server = a_world_with_a_model()
+    live(server, script)
+    at_rest(server)
+    annotations = server.objects[(names.MODEL_PLURAL, None, MODEL)]["metadata"].setdefault("annotations", {})
+    annotations[names.ANNOTATION_RETRY] = "at last"
+    at_rest(server)
+    found = server.get(k8s.WHISPER_MODELS, MODEL)
+    assert found
+    assert found["status"]["phase"] == "Ready"
+    assert found["metadata"]["finalizers"] == [names.FINALIZER]
+    assert len(server.jobs("download")) <= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(model_steps, model_steps)
+def test_every_way_leads_out(before, after):
+    server = a_world_with_a_model()
+    live(server, before)
+    server.delete(k8s.WHISPER_MODELS, MODEL)
+    if server.get(k8s.WHISPER_MODELS, MODEL):
+        with contextlib.suppress(KeyError):  # it may be gone in the middle of the script
+            live(server, [step for step in after if step != "fail"])
+    at_rest(server)
+    assert server.get(k8s.WHISPER_MODELS, MODEL) is None
+    assert server.jobs("download") == [], "no Job stays behind"
+
+
+# --- an API server that refuses ----------------------------------------------------------------------------
 
 
 class Refusing(FakeServer):

@@ -6,21 +6,24 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.operator.building import MODEL_JOB, NOW, RESULT, a_job, condition, state
+from tests.unit.operator.building import MODEL, NOW, RESULT, a_job, condition, state
 from transcription_operator.decide import (
+    AskForModel,
+    AskForRepair,
     CreateJob,
-    DeleteDownload,
     DeleteJob,
     DeleteResource,
     EnsureAccess,
+    EnsureModel,
     MarkFinished,
     SetSuspend,
-    StartDownload,
     decide,
 )
+from transcription_operator.manifests.runner_job import Model
 from transcription_operator.models import ModelRef
 
 BASE = ModelRef("openai/whisper-base")
+CACHED = Model("openai/whisper-base", MODEL, "model-uid.0")
 
 
 def plan_of(job: a_job):
@@ -32,26 +35,39 @@ def plan_of(job: a_job):
 
 def test_a_new_job_waits_for_its_model_and_no_pod_exists_meanwhile():
     plan = plan_of(a_job().whose_model_is("Absent"))
-    assert plan.actions == (StartDownload(BASE),)
+    assert plan.actions == (EnsureModel(BASE),)
     assert plan.status["phase"] == "WaitingForModel"
     assert state(plan, "ModelReady") == "False/Downloading"
-    assert MODEL_JOB in condition(plan, "ModelReady")["message"]
+    assert MODEL in condition(plan, "ModelReady")["message"]
     assert "jobName" not in plan.status  # until there is one, the spec may change
-    assert plan.waits_for == MODEL_JOB
+    assert plan.waits_for == MODEL
 
 
 def test_while_the_model_is_on_its_way_nothing_is_done():
-    plan = plan_of(a_job().whose_model_is("Downloading", message="Its pod does not start: no node"))
+    plan = plan_of(a_job().whose_model_is("Waiting", message="Its pod does not start: no node"))
     assert plan.actions == ()
     assert "no node" in condition(plan, "ModelReady")["message"]
 
 
 def test_once_the_model_is_there_the_job_is_made():
     plan = plan_of(a_job())
-    assert plan.actions == (EnsureAccess(), CreateJob(attempts_before=0, model_job_uid="model-uid"))
+    assert plan.actions == (EnsureAccess(), CreateJob(CACHED))
     assert plan.status["phase"] == "Pending"
     assert plan.status["jobName"].startswith("tj-interview-")
     assert state(plan, "ModelReady") == "True/Ready"
+
+
+def test_a_model_in_the_image_waits_for_nothing():
+    plan = plan_of(a_job().whose_model_is("Baked", uid=None))
+    assert state(plan, "ModelReady") == "True/Baked"
+    assert isinstance(plan.actions[-1], CreateJob)
+
+
+def test_without_a_volume_no_other_model_can_be_had():
+    plan = plan_of(a_job().of_model("small").whose_model_is("NoVolume", uid=None, message="Name another."))
+    assert state(plan, "Failed") == "True/ModelNotAvailable"
+    assert "Name another." in condition(plan, "Failed")["message"]
+    assert plan.actions == (MarkFinished(),)
 
 
 def test_a_fresh_cache_waits_for_nothing():
@@ -65,39 +81,45 @@ def test_a_model_that_cannot_be_had_fails_the_jobs_that_waited_for_it(error_clas
     plan = plan_of(a_job().whose_download_failed(error_class))
     assert state(plan, "Failed") == "True/ModelNotAvailable"
     message = condition(plan, "Failed")["message"]
-    assert "no such model Do this." in message
+    assert "no such model. Do this." in message
     assert "apply it again" in message
     assert plan.actions == (MarkFinished(),)
 
 
 def test_a_job_applied_after_that_failure_has_the_download_tried_again():
     plan = plan_of(a_job().whose_download_failed("ModelMissing", ago=timedelta(hours=2)))
-    assert plan.actions == (StartDownload(BASE, replacing="model-uid"),)
+    assert plan.actions == (AskForModel(MODEL, "download-uid"),)
     assert plan.status["phase"] == "WaitingForModel"
 
 
-def test_a_download_that_may_work_later_is_tried_later():
-    job = a_job().whose_download_failed("SourceUnreachable", "hub is down", ago=timedelta(seconds=20))
+def test_a_download_that_may_work_later_is_waited_for():
+    job = a_job().whose_model_is("Retrying", reason="RateLimited", message="It is tried again at 12:00:40.")
     plan = plan_of(job)
     assert plan.actions == ()
-    assert plan.requeue == 40
     assert state(plan, "ModelReady") == "False/DownloadFailed"
-    assert "hub is down Do this. It is tried again at 2026-11-22T12:00:40Z" in condition(plan, "ModelReady")["message"]
+    assert "RateLimited: It is tried again at 12:00:40." in condition(plan, "ModelReady")["message"]
 
 
-def test_and_each_time_later_than_before():
-    ago = timedelta(minutes=5)
-    assert plan_of(a_job().whose_download_failed("Temporary", ago=ago)).actions == (
-        StartDownload(BASE, retries=1, replacing="model-uid"),
-    )
-    assert plan_of(a_job().whose_download_failed("Temporary", ago=ago, retries=3)).requeue == 3 * 60
-    assert plan_of(a_job().whose_download_failed("Temporary", ago=ago, retries=99)).requeue == 25 * 60
+def test_files_that_were_evicted_are_asked_for_again():
+    plan = plan_of(a_job().whose_model_is("Evicted", last_job="removal-uid"))
+    assert plan.actions == (AskForModel(MODEL, "removal-uid"),)
+    assert plan.status["phase"] == "WaitingForModel"
 
 
-def test_a_model_that_nobody_knows_fails_at_once_with_a_guess():
-    plan = plan_of(a_job().of_model("large-v33"))
-    assert state(plan, "Failed") == "True/ModelNotAvailable"
-    assert "Did you mean 'large-v3'?" in condition(plan, "Failed")["message"]
+def test_a_model_that_policy_forbids_fails_with_what_to_do():
+    plan = plan_of(a_job().whose_model_is("NotAllowed", uid=None, message="Ask the administrator."))
+    assert state(plan, "Failed") == "True/ModelNotAllowed"
+    assert condition(plan, "Failed")["message"] == "Ask the administrator."
+    assert plan.actions == (MarkFinished(),)
+
+
+def test_a_model_that_nobody_knows_is_waited_for():
+    job = a_job().of_model("large-v33").whose_model_is("NotFound", name="large-v33", message="Did you mean large-v3?")
+    plan = plan_of(job)
+    assert plan.actions == ()
+    assert plan.status["phase"] == "WaitingForModel"
+    assert state(plan, "ModelReady") == "False/ModelNotFound"
+    assert plan.waits_for == "large-v33"
 
 
 # --- suspension and queues ---------------------------------------------------------------------------------
@@ -211,7 +233,7 @@ def test_a_job_deleted_by_hand_is_made_again_and_its_attempts_count():
     job = a_job().with_status(attempts=2, jobName="x").with_condition("Started", True, "Running")
     plan = plan_of(job)
     assert state(plan, "Started") == "False/JobDeleted"
-    assert plan.actions[-1] == CreateJob(attempts_before=2, model_job_uid="model-uid")
+    assert plan.actions[-1] == CreateJob(CACHED, attempts_before=2)
 
 
 def test_a_resource_that_is_being_deleted_is_left_alone():
@@ -282,7 +304,7 @@ def test_a_receipt_lost_with_its_pod_is_got_by_one_more_run():
     assert state(plan, "Started") == "False/ReceiptLost"
     job.after(plan)._job = None
     again = plan_of(job)
-    assert again.actions[-1] == CreateJob(attempts_before=1, model_job_uid="model-uid", recreated_for="ReceiptLost")
+    assert again.actions[-1] == CreateJob(CACHED, attempts_before=1, recreated_for="ReceiptLost")
 
 
 def test_and_not_by_a_third():
@@ -342,33 +364,36 @@ def test_a_pod_that_could_say_nothing_is_spoken_for(fields, reason, advice):
 def test_a_corrupt_cache_is_repaired_once_and_the_job_runs_again():
     job = a_job().with_failed_job().with_failure("CorruptModelCache", "sizes differ", code=80)
     plan = plan_of(job)
-    assert plan.actions == (DeleteDownload(BASE, "model-uid"), DeleteJob("job-uid"))
+    assert plan.actions == (AskForRepair(MODEL, "model-uid.0"), DeleteJob("job-uid"))
     assert state(plan, "ModelReady") == "False/Repairing"
     assert plan.status["phase"] == "WaitingForModel"
 
-    job.after(plan).whose_model_is("Absent")._job = None
+    job.after(plan).whose_model_is("Waiting", reason="Repairing")._job = None
     job._pods.clear()
     plan = plan_of(job)
-    assert plan.actions == (StartDownload(BASE),)
+    assert plan.actions == ()
     assert state(plan, "ModelReady") == "False/Repairing"
 
-    job.after(plan).whose_model_is("Ready", uid="model-uid-2")
+    job.after(plan).whose_model_is("Ready", repairs=1)
     plan = plan_of(job)
     assert state(plan, "ModelReady") == "True/Repaired"
-    assert plan.actions[-1] == CreateJob(attempts_before=1, model_job_uid="model-uid-2")
+    repaired = Model("openai/whisper-base", MODEL, "model-uid.1")
+    assert plan.actions[-1] == CreateJob(repaired, attempts_before=1)
 
     job.after(plan).with_failed_job().with_failure("CorruptModelCache", "still", code=80)
     plan = plan_of(job)
     assert state(plan, "Failed") == "True/CorruptModelCache"
 
 
-def test_a_repair_that_somebody_else_began_is_not_begun_again():
-    job = a_job().with_failed_job().with_failure("CorruptModelCache").whose_model_is("Downloading", uid="newer")
+@pytest.mark.parametrize(("status", "repairs"), [("Waiting", 0), ("Ready", 1)])
+def test_a_repair_that_somebody_else_began_is_not_begun_again(status, repairs):
+    job = a_job().with_failed_job().with_failure("CorruptModelCache").whose_model_is(status, repairs=repairs)
     assert plan_of(job).actions == (DeleteJob("job-uid"),)
 
 
 def test_a_fresh_cache_is_not_repaired():
-    job = a_job().having(cache="Fresh").with_failed_job().with_failure("CorruptModelCache")
+    job = a_job().having(cache="Fresh").with_job(ended="Failed", ended_at=NOW, annotations={})
+    job.with_failure("CorruptModelCache")
     assert state(plan_of(job), "Failed") == "True/CorruptModelCache"
 
 
@@ -404,7 +429,8 @@ def test_its_time_to_live():
         a_job().suspended(),
         a_job().with_job(active=1),
         a_job().with_job(active=1).with_pod("Running", running=True, started_at=NOW),
-        a_job().whose_download_failed("Temporary"),
+        a_job().whose_model_is("Retrying", reason="Temporary", message="Later."),
+        a_job().whose_model_is("NotFound", message="No such model."),
     ],
 )
 def test_deciding_again_changes_nothing(job):

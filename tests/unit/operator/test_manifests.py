@@ -8,17 +8,28 @@ import pytest
 
 from tests.unit.operator.building import a_job, settings
 from transcription_operator import names
-from transcription_operator.manifests import download_job, namespace, quantity, resources, runner_job
-from transcription_operator.models import ModelRef
+from transcription_operator.manifests import model_job, quantity, resources, runner_job
 from transcription_operator.spec import Spec
+from transcription_operator.whispermodel.spec import ModelSpec
+from transcription_operator.whispermodel.spec import parse as parse_model
+from transcription_operator.whispermodel.views import Task
 
 OWNER = runner_job.Owner("team-a", "interview", "uid-1")
+MODEL = runner_job.Model("openai/whisper-base", "base", "model-uid.0")
 
 
 def job_for(settings_changes: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
     parsed = a_job().having(**spec).observed().spec
     assert isinstance(parsed, Spec)
-    return runner_job.build(OWNER, parsed, settings(**(settings_changes or {})))
+    return runner_job.build(OWNER, parsed, settings(**(settings_changes or {})), model=MODEL)
+
+
+def a_model(repo: str = "openai/whisper-base", revision: str = "main", **spec: Any) -> ModelSpec:
+    return parse_model("base", {"source": {"hub": {"repo": repo, "revision": revision}}, **spec})
+
+
+def model_job_for(model: ModelSpec, task: Task = Task.DOWNLOAD, **changes: Any) -> dict[str, Any]:
+    return model_job.build(model, settings(**changes), model_job.Work(task, retries=2))
 
 
 def pod_of(job: dict[str, Any]) -> dict[str, Any]:
@@ -199,7 +210,7 @@ def test_a_queued_job_is_born_suspended():
 def test_every_container_is_restricted():
     for pod in (
         pod_of(job_for()),
-        download_job.build(ModelRef("a/b"), settings())["spec"]["template"]["spec"],
+        model_job_for(a_model("a/b"))["spec"]["template"]["spec"],
     ):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] == 10001
@@ -240,37 +251,69 @@ def test_what_the_settings_add():
     assert pod_of(job)["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
 
 
+def test_a_runner_is_counted_as_a_user_of_its_model():
+    job = job_for()
+    assert job["metadata"]["labels"]["transcription.dev/model"] == "base"
+    assert job["metadata"]["annotations"]["transcription.dev/model-version"] == "model-uid.0"
+
+
 def test_a_download():
-    job = download_job.build(ModelRef("Some.One/whisper_X", "v1"), settings(hub={"tokenSecret": "hf"}), retries=2)
-    pod = job["spec"]["template"]["spec"]
+    job = model_job_for(a_model("Some.One/whisper_X", "v1"), hub={"tokenSecret": "hf"})
+    pod = pod_of(job)
     assert job["metadata"]["name"].startswith("model-some-one-whisper-x-")
     assert job["metadata"]["namespace"] == "transcription-system"
     assert job["metadata"]["annotations"] == {
         "transcription.dev/model": "Some.One/whisper_X@v1",
+        "transcription.dev/whispermodel": "base",
+        "transcription.dev/task": "download",
         "transcription.dev/retries": "2",
+        "transcription.dev/repairs": "0",
     }
-    assert pod["containers"][0]["args"] == [
+    assert runner_of(job)["args"] == [
         "models",
         "download",
         "Some.One/whisper_X",
         "--revision=v1",
         "--model_dir=/cache/models",
     ]
-    assert pod["automountServiceAccountToken"] is False
-    [token] = [v for v in pod["containers"][0]["env"] if v["name"] == "HF_TOKEN"]
-    assert token["valueFrom"]["secretKeyRef"] == {"name": "hf", "key": "token"}
+    assert pod["serviceAccountName"] == "transcription-download"
+    assert env_of(runner_of(job))["TRANSCRIPTION_MODEL"] == "base"
+    assert token_of(job) == {"name": "hf", "key": "token"}
     assert "ttlSecondsAfterFinished" not in job["spec"]
 
 
-def test_a_namespaces_volume_is_reserved_for_its_claim():
-    volume = namespace.cache_volume("team-a", settings())
-    claim = namespace.cache_claim("team-a", settings())
-    assert volume["metadata"]["name"] == claim["spec"]["volumeName"] == "transcription-cache-team-a"
-    assert volume["spec"]["claimRef"]["namespace"] == "team-a"
-    assert volume["spec"]["claimRef"]["name"] == claim["metadata"]["name"] == "transcription-cache"
-    assert volume["spec"]["storageClassName"] == claim["spec"]["storageClassName"] == ""
-    assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-    assert volume["spec"]["hostPath"] == {"path": "/srv/transcription"}
+def token_of(job: dict[str, Any]) -> object:
+    [token] = [v for v in runner_of(job)["env"] if v["name"] == "HF_TOKEN"]
+    return token["valueFrom"]["secretKeyRef"]
+
+
+def test_a_models_own_token_comes_before_the_settings():
+    job = model_job_for(a_model(tokenSecret={"name": "gated"}), hub={"tokenSecret": "hf"})
+    assert token_of(job) == {"name": "gated", "key": "token"}
+
+
+@pytest.mark.parametrize(("task", "more"), [(Task.DOWNLOAD, []), (Task.REPAIR, ["--refresh"])])
+def test_a_model_from_an_object_store(task, more):
+    model = parse_model("ours", {"source": {"url": "s3://b/m"}, "credentialsSecret": {"name": "keys"}})
+    container = runner_of(model_job_for(model, task, hub={"tokenSecret": "hf"}))
+    assert container["args"] == [
+        "models", "download", "s3://b/m", "--name=whispermodel/ours", "--model_dir=/cache/models", *more,
+    ]  # fmt: skip
+    assert container["envFrom"] == [{"secretRef": {"name": "keys"}}]
+    assert "HF_TOKEN" not in env_of(container), "a token of the Hub is nobody else's"
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "arguments"),
+    [
+        (a_model(revision="v1"), Task.VERIFY, ["verify", "openai/whisper-base@v1"]),
+        (a_model(), Task.REMOVE, ["remove", "openai/whisper-base", "--missing_ok"]),
+        (parse_model("x", {"source": {"volume": {"path": "own/x/"}}}), Task.VERIFY, ["verify", "/cache/models/own/x"]),
+        (parse_model("x", {"source": {"url": "s3://b/m"}}), Task.REMOVE, ["remove", "whispermodel/x", "--missing_ok"]),
+    ],
+)
+def test_other_work_on_a_models_files(model, task, arguments):
+    assert model_job.arguments(model, task) == ["models", *arguments, "--model_dir=/cache/models"]
 
 
 DEFAULTS = {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "16Gi", "nvidia.com/gpu": 1}}
@@ -323,3 +366,34 @@ def test_quantities(less, more):
 def test_no_quantities(text):
     with pytest.raises(ValueError, match="no quantity"):
         quantity.parse(text)
+
+
+NO_VOLUME: dict[str, Any] = {"cache": {"volume": {}}, "bakedModels": ["base"]}
+
+
+def test_without_a_shared_volume_a_pod_keeps_to_itself():
+    job = job_for(NO_VOLUME)
+    pod, runner = pod_of(job), runner_of(job)
+    assert not [volume for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert "initContainers" not in pod
+    assert mounts_of(runner)["/transcripts"] == {"name": "transcripts", "mountPath": "/transcripts"}
+    assert {"name": "transcripts", "emptyDir": {}} in pod["volumes"]
+    assert "/models" not in mounts_of(runner)
+    assert env_of(runner)["TRANSCRIPTION_EPHEMERAL"] == "1"
+    assert env_of(runner)["HF_HUB_OFFLINE"] == "1"
+    [_, rule] = job["spec"]["podFailurePolicy"]["rules"]
+    assert rule["onExitCodes"]["containerName"] == "runner"
+
+
+def test_a_baked_model_needs_no_mount_beside_a_shared_volume():
+    runner = runner_of(job_for({"bakedModels": ["base"]}))
+    assert "/models" not in mounts_of(runner), "the folder may not be there yet, and the node would make it as root"
+    assert mounts_of(runner)["/transcripts"]["subPath"] == "transcripts/team-a/interview"
+    assert "TRANSCRIPTION_EPHEMERAL" not in env_of(runner)
+    assert "/models" in mounts_of(runner_of(job_for({"bakedModels": ["base"]}, model="small")))
+
+
+def test_a_fresh_model_needs_no_shared_volume():
+    job = job_for(NO_VOLUME, model="small", cache="Fresh")
+    assert mounts_of(runner_of(job))["/models"] == {"name": "models", "mountPath": "/models"}
+    assert {"name": "models", "emptyDir": {}} in pod_of(job)["volumes"]

@@ -15,12 +15,13 @@ from tests.unit.operator.building import NOW, a_receipt, settings
 from transcription_operator import cli, conditions, handlers, models, names, receipt, sweeper
 from transcription_operator.errors import SettingsError, SpecError
 from transcription_operator.health import Health
+from transcription_operator.keys import Key, ModelKey
 from transcription_operator.queue import WorkQueue
 from transcription_operator.receipt import Failure, Receipt
-from transcription_operator.reconcile import Key, Waiters
 from transcription_operator.settings import parse
 from transcription_operator.spec import parse as parse_spec
 from transcription_operator.views import job_view, pod_view
+from transcription_operator.waiters import Waiters
 
 DNS = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 resource_names = st.from_regex(rf"\A{DNS}(\.{DNS})*\Z").filter(lambda name: len(name) <= 253)
@@ -40,10 +41,10 @@ def test_names_of_jobs_leave_room_for_their_pods(name, uid):
 
 @given(st.from_regex(r"\A[A-Za-z0-9][\w.-]{0,90}/[A-Za-z0-9][\w.-]{0,90}\Z", alphabet=st.characters(codec="ascii")))
 def test_names_of_downloads(repo):
-    name = names.download_job_name(repo, "main")
+    name = names.model_job_name(repo, "main")
     assert re.fullmatch(DNS, name)
     assert len(name) <= 57
-    assert name != names.download_job_name(repo, "other")
+    assert name != names.model_job_name(repo, "other")
 
 
 @pytest.mark.parametrize(
@@ -58,19 +59,41 @@ def test_names_of_downloads(repo):
     ],
 )
 def test_models(written, repo, revision):
-    assert models.parse(written) == models.ModelRef(repo, revision)
+    assert models.parse(written).ref == models.ModelRef(repo, revision)
 
 
-@pytest.mark.parametrize("written", ["", "bas", "a/b/c", "../x", "a/b@../c", "a/..", "-x/y"])
+@pytest.mark.parametrize("written", ["", "bas@main", "Bas", "a/b/c", "../x", "a/b@../c", "a/..", "-x/y"])
 def test_no_models(written):
     with pytest.raises(SpecError, match=r"spec\.model"):
         models.parse(written)
 
 
-@pytest.mark.parametrize("audio", [{}, {"url": "--model=x"}, {"volume": {"claimName": "c", "path": "a/../../b"}}])
+@pytest.mark.parametrize(
+    "audio",
+    [
+        {},
+        {"url": "--model=x"},
+        {"volume": {"claimName": "c", "path": "a/../../b"}},
+        {"volume": {"claimName": "transcription-cache", "path": "transcripts/team-b/x/x.json"}},
+    ],
+)
 def test_sources_that_are_none(audio):
     with pytest.raises(SpecError, match=r"spec\.audio"):
         parse_spec({"audio": audio, "model": "base"})
+
+
+def test_a_name_may_be_a_whispermodels():
+    assert models.parse("our-model") == models.ModelWish("our-model", None)
+    assert models.parse("base").name == "base", "a WhisperModel called base comes before the short name"
+    assert models.parse("a/b").name is None
+
+
+@given(st.from_regex(r"\A[A-Za-z0-9][\w.-]{0,90}/[A-Za-z0-9][\w.-]{0,90}\Z", alphabet=st.characters(codec="ascii")))
+def test_names_of_models_that_jobs_bring(repo):
+    name = names.model_resource_name(repo, "main")
+    assert re.fullmatch(DNS, name)
+    assert len(name) <= 63
+    assert name != names.model_resource_name(repo, "v1.0")
 
 
 # --- settings ----------------------------------------------------------------------------------------------
@@ -87,6 +110,8 @@ def test_sources_that_are_none(audio):
         ({"runner": {"backoffLimit": True}}, "runner.backoffLimit: expected int"),
         ({"runner": {"env": ["X=1"]}}, r"runner.env\[0\]"),
         ({"runner": {"ressources": {}}}, "runner.ressources: no such setting"),
+        ({"models": {"allow": "openai/*"}}, "models.allow: expected list"),
+        ({"retention": {"dryRun": "no"}}, "retention.dryRun: expected bool"),
         ({"hub": "http://x"}, "hub: expected a mapping"),
     ],
 )
@@ -315,11 +340,12 @@ def test_no_key_is_ever_with_two_workers():
 
 
 def test_waiters():
-    waiters = Waiters()
+    waiters: Waiters[Key] = Waiters()
     a, b = Key("x", "a"), Key("x", "b")
-    waiters.set(a, "one")
+    assert waiters.set(a, "one")
+    assert not waiters.set(a, "one")
     waiters.set(b, "one")
-    waiters.set(a, "two")
+    assert waiters.set(a, "two")
     assert waiters.of("one") == [b]
     waiters.set(b, None)
     assert waiters.of("one") == []
@@ -337,8 +363,8 @@ def test_a_long_names_pod_finds_its_resource():
 
 def test_a_downloads_pod_stands_for_its_job():
     labels = {names.LABEL_COMPONENT: "download", "batch.kubernetes.io/job-name": "model-x"}
-    assert handlers.download_of({"namespace": "s", "name": "model-x-abcde", "labels": labels}) == "s/model-x"
-    assert handlers.download_of({"namespace": "s", "name": "x", "labels": {}}) is None
+    assert handlers.model_job_of({"namespace": "s", "name": "model-x-abcde", "labels": labels}) == "model-x"
+    assert handlers.model_job_of({"namespace": "s", "name": "x", "labels": {}}) is None
 
 
 def test_a_change_of_status_is_no_news():
@@ -348,6 +374,7 @@ def test_a_change_of_status_is_no_news():
     assert not news.is_news(key, {**meta, "resourceVersion": "2"})
     assert news.is_news(key, {**meta, "generation": 2})
     assert news.is_news(key, {**meta, "uid": "2"})
+    assert news.is_news(ModelKey("a"), {**meta, "uid": "2"}), "a model's name may be a job's"
     news.forget(key)
     assert news.is_news(key, {**meta, "uid": "2"})
 

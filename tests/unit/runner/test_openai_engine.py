@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+import torch
 
 from tests.differential.comparing import differences
 from tests.differential.hearing import samples
@@ -42,3 +44,25 @@ def test_what_it_cannot_do_it_refuses(engine, dashwood):
     for options in ({"mode": "batched"}, {"languages": ("en", "fr")}, {"hotwords": "Digium"}):
         with pytest.raises(errors.Usage):
             roll_back.transcribe(engine, dashwood, TranscribeOptions(**options))
+
+
+def test_the_weights_are_the_packages_own(engine, openai_tiny_en):
+    """What the Hub's names were turned into is, tensor by tensor, what the package's own checkpoint holds."""
+    ours, theirs = engine.model.state_dict(), openai_tiny_en.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name].float(), theirs[name].float()) for name in theirs)
+    assert torch.equal(engine.model.alignment_heads.to_dense(), openai_tiny_en.alignment_heads.to_dense())
+
+
+def test_without_the_package_it_says_how_to_get_it(monkeypatch, tmp_path):
+    """Its import is blocked, as where it was never installed."""
+    from transcription_runner import job
+    from transcription_runner.arguments import parse, settings
+
+    monkeypatch.setitem(sys.modules, "whisper", None)
+    monkeypatch.delitem(sys.modules, "transcription_runner.openai_engine", raising=False)
+    asked = settings(parse(["a.wav", "--engine", "openai-whisper", "--model", str(tmp_path)]), warn=[])
+    with pytest.raises(errors.Usage, match="--engine openai-whisper is not installed here") as caught:
+        job._engine(asked, tmp_path, None)
+    assert "openai-whisper" in caught.value.hint
+    assert caught.value.exit_code == 64

@@ -209,7 +209,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Listener:
 
     fake = Listener()
 
-    def load(settings: object, path: Path) -> tuple[Any, Any, Any]:
+    def load(settings: object, path: Path, adapter: Path | None) -> tuple[Any, Any, Any]:
         fake.loaded += 1
         return fake, fake.transcribe, fake.transcribe_many
 

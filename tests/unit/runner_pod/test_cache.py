@@ -7,8 +7,9 @@ import json
 import pytest
 
 from tests.unit.runner_pod.conftest import hub_cache
-from transcription_runner import cache
+from transcription_runner import cache, inventory
 from transcription_runner.errors import CorruptModelCache, ModelMissing
+from transcription_runner.hashes import content_hash, sha256_of
 from transcription_runner.names import parse_model
 
 
@@ -24,7 +25,7 @@ def test_a_cache_that_huggingface_hub_wrote(tmp_path):
     assert find(tmp_path / "models", f"base@{'a' * 40}").path == found.path
     assert find(tmp_path / "models", "tiny") is None
     assert find(tmp_path / "models", "base@v2") is None
-    [entry] = cache.entries(tmp_path / "models")
+    [entry] = inventory.entries(tmp_path / "models")
     assert (entry["repo"], entry["revision"], entry["state"]) == ("openai/whisper-base", "main", "ready")
 
 
@@ -121,6 +122,11 @@ def test_default_roots():
 
 def test_hashes_are_gits_and_sha256(tmp_path):
     (tmp_path / "f").write_bytes(b"hello\n")
-    sha256, git = cache.file_hashes(tmp_path / "f")
-    assert git == "ce013625030ba8dba906f756967f9e9ca394464a"
-    assert sha256 == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    content = content_hash(tmp_path / "f", md5=True)
+    assert content.git == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert content.md5 == "b1946ac92492d2347c6235b4d2611184"
+    assert (
+        sha256_of(tmp_path / "f")
+        == content.sha256
+        == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    )

@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
-import whisper.transcribe  # noqa: F401  # the name is a function's, too
 
+from tests.docs.options import whispers
 from tests.materials import recordings, tiny_random
 from tests.materials.faults import Fault
 from tests.unit.runner_pod.conftest import RESULT, RUNNER, command, hub_cache
@@ -43,7 +43,7 @@ def test_help_is_quick_and_lists_every_command():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for text in ("--initial_prompt", "--languages", "models download", "prepare-folder", "80 corrupt"):
+    for text in ("--initial_prompt", "--languages", "list|download|verify|remove|du", "prepare-folder", "80 corrupt"):
         assert text in done.stdout
 
 
@@ -51,23 +51,13 @@ def test_version(run):
     assert run("--version", model=False).out.startswith("transcription-runner ")
 
 
-def whispers_options(monkeypatch) -> dict[str, argparse.Action]:
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, argparse.Action]:
     """The options of the whisper command itself."""
-    found = {}
-
-    def stop(parser, *_):
-        found.update({action.dest: action for action in parser._actions})
-        raise SystemExit
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
-    with pytest.raises(SystemExit):
-        sys.modules["whisper.transcribe"].cli()
-    monkeypatch.undo()
-    return found
+    return {action.dest: action for action in whispers()._actions}
 
 
-def test_every_option_of_whisper_with_its_default(monkeypatch):
-    theirs = whispers_options(monkeypatch)
+def test_every_option_of_whisper_with_its_default(theirs):
     ours = {action.dest: action for action in arguments.transcription_parser({})._actions}
     assert theirs.keys() <= ours.keys()
     for name, action in theirs.items():
@@ -75,6 +65,40 @@ def test_every_option_of_whisper_with_its_default(monkeypatch):
         # Ours are found out later: the device by the engine, quiet in pods; the cache is Hugging Face's.
         if name not in ("help", "device", "verbose"):
             assert ours[name].default == action.default, name
+
+
+def test_ours_are_those_that_whisper_has_not(theirs):
+    names = {name for action in theirs.values() for name in action.option_strings}
+    assert set(arguments.transcription_parser({}).options) - names == arguments.OURS
+
+
+def test_every_abbreviation_means_what_it_means_to_whisper(theirs):
+    """Each beginning of each of its options, asked of its own parser."""
+    names = [name for action in theirs.values() for name in action.option_strings]
+    names = [name for name in names if name.startswith("--")]
+    parser = arguments.transcription_parser({})
+    for beginning in {name[:end] for name in names for end in range(3, len(name) + 1)}:
+        meant = [beginning] if beginning in names else [name for name in names if name.startswith(beginning)]
+        if beginning in arguments.OURS:
+            assert arguments.spelled_out([beginning], parser) == [beginning]
+        elif len(meant) == 1:
+            assert arguments.spelled_out([f"{beginning}=a=b"], parser) == [f"{meant[0]}=a=b"]
+        else:
+            with pytest.raises(Usage) as caught:
+                arguments.spelled_out(["talk.mp3", beginning, "1"], parser)
+            assert all(name in caught.value.message for name in meant)
+
+
+def test_what_follows_two_dashes_is_no_option():
+    parser = arguments.transcription_parser({})
+    assert arguments.spelled_out(["--lang", "en", "--", "--lang"], parser) == ["--language", "en", "--", "--lang"]
+
+
+def test_an_abbreviated_call(run, audio, out, listener):
+    done = run(audio, "--output_d", out, "--output_f=json", "--lang", "fr", "--init", "Digium", "--verb", "False")
+    assert done.code == 0, done.err
+    assert [path.name for path in out.iterdir()] == ["talk.json"]
+    assert (listener.options[0].language, listener.options[0].initial_prompt) == ("fr", "Digium")
 
 
 def test_temperatures_are_whispers():
@@ -131,6 +155,9 @@ def test_every_option_arrives(run, audio, out, listener):
         ([], "AUDIO"),
         (["a.mp3", "--fp16", "maybe"], "neither True nor False"),
         (["a.mp3", "--langage", "en"], "--langage"),
+        (["a.mp3", "--hotw", "x"], "--hotw"),
+        (["a.mp3", "--max", "1"], "--max_line_count or --max_line_width or --max_words_per_line"),
+        (["a.mp3", "--adapter", "lora"], "is no folder"),
         (["a.mp3", "--language", "klingon"], "klingon"),
         (["a.mp3", "--output_format", "doc"], "doc"),
         (["a.mp3", "--device", "tpu"], "tpu"),
@@ -140,12 +167,12 @@ def test_every_option_arrives(run, audio, out, listener):
         (["a.mp3", "b.mp3", "--output_name", "x"], "several"),
         (["a.mp3", "--output_name", "../x"], "no file name"),
         (["-", "-"], "once"),
-        (["a.mp3", "--threads", "-1"], "below 0"),
+        (["a.mp3", "--threads", "-1"], "--threads must lie between 0 and"),
         (["a.mp3", "--clip_timestamps", "5,1"], "clip"),
         (["a.mp3", "--temperature_increment_on_fallback", "1e-9"], "too small"),
         (["a.mp3", "--vad_threshold", "2"], "vad_threshold"),
         (["models"], "download"),
-        (["models", "download"], "REPO"),
+        (["models", "download"], "MODEL"),
         (["models", "download", "/a/path"], "is a path"),
         (["prepare-folder"], "DIR"),
     ],

@@ -19,6 +19,7 @@ from tests.materials.faults import Fault, Request
 from tests.materials.hub_repository import Repository
 from tests.unit.runner_pod.conftest import hub_cache, tiny_repository
 from transcription_runner import cache
+from transcription_runner.backoff import Patience
 from transcription_runner.download import download_model
 from transcription_runner.errors import (
     CorruptModelCache,
@@ -28,8 +29,8 @@ from transcription_runner.errors import (
     SourceUnreachable,
     Usage,
 )
+from transcription_runner.hashes import sha256_of
 from transcription_runner.names import parse_model
-from transcription_runner.transfer import Patience
 
 QUICK = Patience(tries=3, first_wait=0.02, connect_seconds=2, stall_seconds=1)
 WEIGHTS = os.urandom(5_000_000)
@@ -87,7 +88,7 @@ def test_a_model_comes_whole_and_huggingface_hub_finds_it(served, tmp_path):
 
     manifest = json.loads((root / "models--openai--whisper-base" / "manifest.json").read_bytes())
     record = manifest["snapshots"][found.commit]["files"]["model.safetensors"]
-    assert record["sha256"] == record["blob"] == cache.file_hashes(found.path / "model.safetensors")[0]
+    assert record["sha256"] == record["blob"] == sha256_of(found.path / "model.safetensors")
     for path in root.rglob("*"):
         if not path.is_symlink() and ".staging" not in path.parts:
             assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path

@@ -109,10 +109,10 @@ def test_no_bar_in_a_pod(terminal):
     assert reporter.said["message"] == "5:00 of 10:00, 5.0 times real time, 1:00 left"
 
 
-def test_a_download_is_a_line(terminal, clock):
+def test_a_download_is_a_bar(terminal, clock):
     meter = Meter(1000, what="talk.mp3")
     clock[0] += 1
     meter.add(500)
-    assert "talk.mp3: 50% of 1.0 kB, 500 bytes/s, 0:01 left" in terminal.getvalue()
+    assert " 50%|#####     | 500 bytes of 1.0 kB, 500 bytes/s, 0:01 left" in terminal.getvalue()
     stand_aside()
-    assert terminal.getvalue().endswith("\r\x1b[K")
+    assert terminal.getvalue().endswith(" \r")

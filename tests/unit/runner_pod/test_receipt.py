@@ -52,6 +52,7 @@ def test_a_failure_names_class_code_and_hint_but_no_secret():
     found = receipt.failure(error)["error"]
     assert found == {
         "class": "BadAudio",
+        "reason": "BadAudio",
         "code": 65,
         "message": "https://…@host/a.mp3?… is no audio",
         "hint": "look at it",

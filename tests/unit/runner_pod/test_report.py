@@ -19,6 +19,7 @@ from aiohttp import web
 
 from tests.materials.web import running
 from tests.unit.runner_pod.conftest import RESULT
+from transcription_runner.apiserver import ApiServer
 from transcription_runner.receipt import digest
 from transcription_runner.report import Reporter, inline
 
@@ -72,7 +73,10 @@ def api(tmp_path: Path) -> Iterator[Server]:
 
 def reporter(api: Server, **options: Any) -> Reporter:
     return Reporter(
-        "team", "talk", server=api.url, service_account=api.account, **{"patience": 3, "interval": 0.1} | options
+        "team",
+        "talk",
+        server=ApiServer(url=api.url, service_account=api.account),
+        **{"patience": 3, "interval": 0.1} | options,
     )
 
 
@@ -166,9 +170,11 @@ def test_patience_ends(api):
 
 
 def test_nobody_there(api, tmp_path):
-    reports = Reporter("team", "talk", server="https://127.0.0.1:9", service_account=api.account, patience=0.5)
+    reports = Reporter(
+        "team", "talk", server=ApiServer(url="https://127.0.0.1:9", service_account=api.account), patience=0.5
+    )
     assert not reports.result(RESULT, duration=1, speed=1).delivered
-    reports = Reporter("team", "talk", server=api.url, service_account=tmp_path / "none", patience=0.5)
+    reports = Reporter("team", "talk", server=ApiServer(url=api.url, service_account=tmp_path / "none"), patience=0.5)
     assert not reports.result(RESULT, duration=1, speed=1).delivered
 
 
@@ -213,6 +219,50 @@ def test_environment(api, monkeypatch):
             "TRANSCRIPTION_REPORT_PATIENCE": "many",
         }
     )
-    assert (found.namespace, found.name) == ("team", "talk")
-    assert found._server == "https://[fd00::1]:6443"
+    assert found._writer.shown == "transcriptionjob team/talk"
+    assert found._writer._path == f"https://[fd00::1]:6443{PATH}"
     assert found._patience == 120
+
+
+# Without a shared volume
+
+
+def ephemeral(run, api, folder, *words, **environ):
+    """The pod of a job whose transcript folder ends with it, reporting to the server."""
+    (folder / "talk.wav").write_bytes(b"RIFF")
+    return run(
+        folder / "talk.wav", "-o", folder / "out", "-f", "json", *words,
+        TRANSCRIPTION_JOB="team/talk", TRANSCRIPTION_EPHEMERAL="1", TRANSCRIPTION_REPORT_PATIENCE="0.5",
+        KUBERNETES_SERVICE_HOST="127.0.0.1", KUBERNETES_SERVICE_PORT=api.url.rpartition(":")[2],
+        TRANSCRIPTION_SERVICE_ACCOUNT=str(api.account), **environ,
+    )  # fmt: skip
+
+
+def test_a_result_in_the_status_needs_no_volume(run, listener, api, tmp_path):
+    done = ephemeral(run, api, tmp_path)
+    assert done.code == 0
+    assert done.receipt["delivered"] is True
+    assert done.receipt["result"]["path"] is None, "nothing is left of that folder"
+    assert api.applied[-1]["status"]["result"] == RESULT
+
+
+def test_a_large_result_without_a_place_fails_and_says_what_to_do(run, listener, api, tmp_path):
+    done = ephemeral(run, api, tmp_path, TRANSCRIPTION_INLINE_LIMIT="100")
+    assert done.code == 64, "the same again would come of another try"
+    assert done.receipt["error"]["class"] == "OutputFailed"
+    assert "spec.output.url" in done.receipt["error"]["hint"]
+    assert "no shared volume" in done.receipt["error"]["message"]
+
+
+def test_a_large_result_with_an_output_of_its_own_is_there(run, listener, api, tmp_path):
+    done = ephemeral(run, api, tmp_path, "--output", tmp_path / "mine", TRANSCRIPTION_INLINE_LIMIT="100")
+    assert done.code == 0
+    assert done.receipt["result"]["url"] == str(tmp_path / "mine" / "talk.json")
+    assert json.loads((tmp_path / "mine" / "talk.json").read_text()) == RESULT
+
+
+def test_a_result_that_nobody_took_is_tried_again(run, listener, api, tmp_path):
+    api.always = 503
+    done = ephemeral(run, api, tmp_path)
+    assert done.code == 75
+    assert done.receipt["error"]["class"] == "Temporary"

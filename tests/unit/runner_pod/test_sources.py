@@ -8,9 +8,9 @@ import pytest
 
 from tests.materials.faults import Fault
 from transcription_runner import certificates
+from transcription_runner.backoff import Patience
 from transcription_runner.errors import OutputFailed, PermissionDenied, SourceMissing, SourceUnreachable, Usage
 from transcription_runner.sources import Source, fetched
-from transcription_runner.transfer import Patience
 
 DATA = os.urandom(3_000_000)
 QUICK = Patience(tries=4, first_wait=0.02, connect_seconds=2, stall_seconds=0.5)

@@ -1,0 +1,85 @@
+"""How much sound is kept in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.materials import recordings
+from transcription_runner import recording
+from transcription_runner.audio import SAMPLE_RATE, AudioFile
+from transcription_runner.mel import LogMel
+from transcription_runner.options import TranscribeOptions
+from transcription_runner.recording import Recording, Room
+from transcription_runner.transcribe import transcribe_many
+from transcription_runner.windows import Cut
+
+MEL = LogMel(80)
+WINDOW = Cut(((0, 700),))
+
+
+def scanned(room: Room) -> Recording:
+    found = Recording(AudioFile(recordings.dashwood()), MEL, room)
+    found.scan([(0.0, None)])
+    return found
+
+
+def kept(found: Recording) -> bool:
+    return found._kept is not None
+
+
+def test_sound_is_kept_as_far_as_there_is_room_for_all():
+    room = Room(15)  # two files of 7.1 s
+    first, second, third = (scanned(room) for _ in range(3))
+    assert [kept(each) for each in (first, second, third)] == [True, True, False]
+    same = first.features(WINDOW)
+    assert all((each.features(WINDOW) == same).all() for each in (second, third)), "what is not kept is decoded again"
+    first.close()
+    assert kept(scanned(room)), "room that was given back is there for the next"
+
+
+def test_a_long_file_is_not_kept_and_holds_no_room(monkeypatch):
+    monkeypatch.setattr(recording, "KEPT_SECONDS", 5)
+    room = Room(15)
+    assert not kept(scanned(room))
+    assert room.take(15 * SAMPLE_RATE)
+
+
+def test_files_side_by_side_share_one_room(random_engine, monkeypatch):
+    """However many are open: never more than all may keep, and all of it is given back."""
+    least = []
+    rooms = []
+
+    class Watched(Room):
+        def __init__(self):
+            super().__init__(16)
+            rooms.append(self)
+
+        def take(self, samples):
+            taken = super().take(samples)
+            least.append(self._free)
+            return taken
+
+    monkeypatch.setattr("transcription_runner.transcribe.Room", Watched)
+    options = TranscribeOptions(language="en", beam_size=None, best_of=None, temperature=0.0, batch_size=4)
+    files = [recordings.dashwood()] * 5 + [recordings.empty()]
+    outcomes = list(transcribe_many(random_engine, files, options))
+    texts = {outcome.result["text"] for outcome in outcomes if outcome.result}
+    assert len(outcomes) == 6
+    assert len(texts) == 1
+    assert 0 <= min(least) < 16 * SAMPLE_RATE
+    (room,) = rooms
+    assert room.take(16 * SAMPLE_RATE), "nothing was left taken"
+
+
+def test_what_is_read_is_what_was_kept():
+    found = scanned(Room(0))
+    whole = np.concatenate([block for _, block in AudioFile(recordings.dashwood()).blocks()])
+    assert np.array_equal(found._read(1600, 32_000), whole[1600:32_000])
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_a_room_is_never_overdrawn(seconds):
+    room = Room(seconds)
+    assert not room.take(seconds * SAMPLE_RATE + 1)
+    assert room.take(seconds * SAMPLE_RATE)
