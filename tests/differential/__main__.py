@@ -16,6 +16,7 @@ import torch
 from tests.differential import batches, product, report, running
 from tests.differential.options import OPTIONS
 from tests.differential.product import Pair
+from tests.differential.recordings import RECORDINGS
 from tests.differential.reference import Reference
 from tests.differential.running import Outcome
 from tests.materials import weights
@@ -55,7 +56,7 @@ def _outcomes(arguments: argparse.Namespace, model: str) -> Iterator[Outcome]:
     engine = load_engine(weights.repository(model), device="cpu", threads=arguments.threads)
     torch.set_num_threads(arguments.threads)
     if arguments.batches:
-        recorded = [name for name in product.RECORDINGS if arguments.only in name]
+        recorded = [name for name in RECORDINGS if arguments.only in name]
         yield from batches.compare(engine, model, arguments.asking, arguments.batches, recorded)
         return
     reference = Reference(model)

@@ -41,7 +41,7 @@ def here(draws: Draws) -> Iterator[None]:
 @contextlib.contextmanager
 def there(draws: Draws) -> Iterator[None]:
     """openai-whisper draws these."""
-    from whisper import decoding as theirs
+    from whisper import decoding as theirs  # type: ignore[import-untyped]
 
     table = numbers()
     step = 0

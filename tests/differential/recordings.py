@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.differential import synthesis
 from tests.materials import recordings, speech
@@ -30,7 +31,9 @@ class Recording:
     language: str = "en"
 
 
-def _made(name: str, *pieces: Piece, language: str = "en", background: Background | None = None, **form: object):
+def _made(
+    name: str, *pieces: Piece, language: str = "en", background: Background | None = None, **form: Any
+) -> Recording:
     plan = Plan(pieces, background=background)
     return Recording(lambda: recordings.made(f"diff_{name}", plan, **form), language)
 
@@ -40,7 +43,7 @@ def _clear(language: str, first: int, last: int, pause: float = 0.7, **how: floa
     return tuple(piece for name in CLEAR[language][first:last] for piece in (Say(name, **how), Pause(pause)))
 
 
-def _talk(language: str, seconds: float, seed: int, **how: object) -> tuple[Piece, ...]:
+def _talk(language: str, seconds: float, seed: int, **how: Any) -> tuple[Piece, ...]:
     """Sentences of chance, for exactly this long."""
     return conversation(language, seconds / 60, seed=seed, **how).pieces
 
