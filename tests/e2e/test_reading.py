@@ -13,7 +13,7 @@ def test_get_describe_and_explain(namespace, kubectl):
     assert row.split()[:3] == ["interview", "Succeeded", "base"]
 
     described = kubectl.run("describe", "tj", "interview", "-n", namespace.name)
-    for word in ("Complete", "Transcribed", "JobCreated", "Dashwood"):
+    for word in ("Complete", "Transcribed", "ModelReady", "Dashwood"):
         assert word in described
 
     explained = kubectl.run("explain", "tj.spec")
