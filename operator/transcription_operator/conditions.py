@@ -69,9 +69,14 @@ def _cut(message: str) -> str:
     return message if len(message) <= _MESSAGE_LIMIT else message[: _MESSAGE_LIMIT - 1] + "…"
 
 
+def find(conditions: Iterable[Condition], kind: str) -> Condition:
+    """One condition, empty where there is none."""
+    return next((c for c in conditions if c.get("type") == kind), {})
+
+
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
     """Whether a condition is there and True."""
-    return any(c.get("type") == kind and c.get("status") == "True" for c in conditions)
+    return find(conditions, kind).get("status") == "True"
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,11 @@ def model_resource_name(repo: str, revision: str) -> str:
     return f"{_slug(written, _LABEL_LIMIT - 1 - len(digest))}-{digest}"
 
 
+def model_version(uid: str, repairs: int | str | None) -> str:
+    """Which state of a WhisperModel's files a runner relies on: it changes with each repair."""
+    return f"{uid}.{int(repairs or 0)}"
+
+
 def cache_volume_name(namespace: str) -> str:
     """Name of the PersistentVolume that gives a namespace the shared volume."""
     return f"{CACHE_CLAIM}-{namespace}"

@@ -22,7 +22,6 @@ from transcription_operator.waiters import Waiters
 
 _log = logging.getLogger(__name__)
 _RUNNERS_OWN = ("progress", "result")
-_LONGEST_SLEEP = 3600.0
 _INVALID = (400, 422)
 _REFUSALS = (*_INVALID, 403)
 
@@ -62,8 +61,7 @@ class Reconciler:
         # What was waited for may have come between the observation and the note that it is waited for.
         again = bool(plan.actions) or (changed and newly_waiting)
         finished = any(isinstance(action, (decide.MarkFinished, decide.DeleteResource)) for action in plan.actions)
-        after = min(plan.requeue, _LONGEST_SLEEP) if plan.requeue is not None else None
-        return Outcome(again=again and not finished, after=after)
+        return Outcome(again=again and not finished, after=plan.requeue)
 
     def _measure(self, observed: Observed, plan: decide.Plan) -> None:
         if plan.status is not None and conditions.is_true(plan.status["conditions"], conditions.COMPLETE):

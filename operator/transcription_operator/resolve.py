@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from transcription_operator import models, names, times
-from transcription_operator.conditions import READY, is_true
+from transcription_operator.conditions import READY, Condition, is_true
+from transcription_operator.conditions import find as find_condition
 from transcription_operator.errors import SpecError
 from transcription_operator.manifests import pods
 from transcription_operator.models import ModelRef, ModelWish
@@ -113,7 +114,7 @@ def _forbidden(ref: ModelRef, policy: ModelSettings) -> str:
 def _state_of(item: Object) -> ModelState:
     meta, status = item["metadata"], item.get("status") or {}
     spec = _spec(item)
-    ready: Object = next((c for c in status.get("conditions") or [] if c.get("type") == READY), {})
+    ready = find_condition(status.get("conditions") or [], READY)
     kind, message = _verdict(meta, status, ready)
     return ModelState(
         kind,
@@ -128,7 +129,7 @@ def _state_of(item: Object) -> ModelState:
     )
 
 
-def _verdict(meta: Object, status: Object, ready: Object) -> tuple[str, str]:
+def _verdict(meta: Object, status: Object, ready: Condition) -> tuple[str, str]:
     """A ModelState's status and message."""
     annotations = meta.get("annotations") or {}
     message = str(ready.get("message") or "")
@@ -137,7 +138,7 @@ def _verdict(meta: Object, status: Object, ready: Object) -> tuple[str, str]:
         return "Waiting", "It is being deleted, and made anew when it is gone."
     match status.get("phase"):
         case "Ready":
-            if annotations.get(names.ANNOTATION_REPAIR) == f"{meta['uid']}.{status.get('repairs') or 0}":
+            if annotations.get(names.ANNOTATION_REPAIR) == names.model_version(meta["uid"], status.get("repairs")):
                 return "Waiting", "Its repair has been asked for."
             return "Ready", ""
         case "Failed" | "Evicted" if last_job and annotations.get(names.ANNOTATION_WANTED) == last_job:

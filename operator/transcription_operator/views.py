@@ -122,35 +122,58 @@ class ModelState:
     @property
     def version(self) -> str | None:
         """Which state of the files a runner relies on: it changes with each repair."""
-        return f"{self.uid}.{self.repairs}" if self.uid else None
+        return names.model_version(self.uid, self.repairs) if self.uid else None
 
 
-@dataclass(frozen=True)
-class Observed:
-    """Everything that a decision depends on."""
+@dataclass(frozen=True, kw_only=True)
+class Resource:
+    """What a decision needs of any resource, and the moment at which it was read."""
 
-    namespace: str
     name: str
     uid: str
     generation: int
     resource_version: str
     created: datetime
     now: datetime
-    spec: Spec | SpecError
     status: Mapping[str, Any]
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
     deleting: bool = False
-    model: ModelState = ModelState("Absent")
-    job: JobView | None = None
-    pods: Sequence[PodView] = ()
-    warnings: Sequence[str] = ()
-    """What events say of a Job without pods, or of a pod that waits without a word."""
 
     @property
     def conditions(self) -> list[conditions.Condition]:
         """The resource's conditions as they are."""
         return list(self.status.get("conditions") or [])
+
+
+def resource_fields(found: Object) -> dict[str, Any]:
+    """The fields of a Resource, read from an object."""
+    meta = found["metadata"]
+    return {
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "generation": meta.get("generation") or 1,
+        "resource_version": meta.get("resourceVersion") or "",
+        "created": created_at(meta["creationTimestamp"]),
+        "now": times.now(),
+        "status": found.get("status") or {},
+        "labels": meta.get("labels") or {},
+        "annotations": meta.get("annotations") or {},
+        "deleting": "deletionTimestamp" in meta,
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed(Resource):
+    """Everything that a decision about a TranscriptionJob depends on."""
+
+    namespace: str
+    spec: Spec | SpecError
+    model: ModelState = ModelState("Absent")
+    job: JobView | None = None
+    pods: Sequence[PodView] = ()
+    warnings: Sequence[str] = ()
+    """What events say of a Job without pods, or of a pod that waits without a word."""
 
     @property
     def finished(self) -> bool:
@@ -333,23 +356,9 @@ def failure_of(pod: PodView | None) -> Failure | None:
 
 def resource_view(found: Object) -> Observed:
     """Read the TranscriptionJob itself."""
-    meta = found["metadata"]
     spec: Spec | SpecError
     try:
         spec = parse_spec(found.get("spec") or {})
     except SpecError as error:
         spec = error
-    return Observed(
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        generation=meta.get("generation") or 1,
-        resource_version=meta.get("resourceVersion") or "",
-        created=created_at(meta["creationTimestamp"]),
-        now=times.now(),
-        spec=spec,
-        status=found.get("status") or {},
-        labels=meta.get("labels") or {},
-        annotations=meta.get("annotations") or {},
-        deleting="deletionTimestamp" in meta,
-    )
+    return Observed(namespace=found["metadata"]["namespace"], spec=spec, **resource_fields(found))

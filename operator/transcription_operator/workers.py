@@ -11,6 +11,7 @@ from transcription_operator.keys import AnyKey, Outcome
 from transcription_operator.queue import WorkQueue
 
 _log = logging.getLogger(__name__)
+_LONGEST_SLEEP = 3600.0
 
 
 class Workers:
@@ -63,4 +64,4 @@ class Workers:
         if outcome.again:
             self._queue.add(key)
         if outcome.after is not None:
-            self._queue.add_after(key, outcome.after)
+            self._queue.add_after(key, min(outcome.after, _LONGEST_SLEEP))

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from transcription_runner import arguments, certificates, container_job, models_cli, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
-from transcription_runner.job import Job, internal
+from transcription_runner.job import Job, in_pod, internal
 from transcription_runner.outputs import check_apart, stem
 from transcription_runner.prepare import prepare_folder
 from transcription_runner.printer import Printer
@@ -95,7 +95,7 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
         _log.warning("%s", warning)
     certificates.install()
     reporter = Reporter.from_environment()
-    verbose = parsed.verbose if parsed.verbose is not None else "TRANSCRIPTION_JOB" not in os.environ
+    verbose = parsed.verbose if parsed.verbose is not None else not in_pod()
     printer = Printer(detected=parsed.language is None) if verbose else None
     job = Job(settings, reporter=reporter, printer=printer)
     failed: dict[str, RunnerError] = {}

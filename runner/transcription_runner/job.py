@@ -164,6 +164,11 @@ def device_of(engine: object) -> str:
     return str(getattr(engine, "device", "unknown"))
 
 
+def in_pod(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether this is a TranscriptionJob's attempt."""
+    return bool(environ.get("TRANSCRIPTION_JOB"))
+
+
 class Job:
     """All files of one call, with one model."""
 
@@ -186,7 +191,7 @@ class Job:
     @property
     def in_pod(self) -> bool:
         """Whether this is a TranscriptionJob's attempt: its result is written once."""
-        return bool(self._environ.get("TRANSCRIPTION_JOB"))
+        return in_pod(self._environ)
 
     @property
     def ephemeral(self) -> bool:

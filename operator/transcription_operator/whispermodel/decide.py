@@ -374,7 +374,7 @@ def _start(draft: _Draft, spec: ModelSpec, task: Task) -> Plan:
 
 def _ready(draft: _Draft, spec: ModelSpec) -> Plan:
     o = draft.o
-    if o.annotations.get(names.ANNOTATION_REPAIR) == f"{o.uid}.{draft.fields['repairs']}":
+    if o.annotations.get(names.ANNOTATION_REPAIR) == names.model_version(o.uid, draft.fields["repairs"]):
         if isinstance(spec.source, VolumeSource):
             draft.fields["repairs"] += 1  # it is only looked at; the next report is another incident
         draft.conditions.set(VERIFIED, False, "CorruptModelCache", "A runner found its files damaged.")

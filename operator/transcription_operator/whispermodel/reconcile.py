@@ -20,7 +20,6 @@ from transcription_operator.whispermodel.spec import ModelSpec
 from transcription_operator.whispermodel.views import ObservedModel
 
 _DOWNLOADERS_OWN = ("progress",)
-_LONGEST_SLEEP = 3600.0
 _REFUSALS = (400, 403, 422)
 _CONFLICT_CHECK = 15.0
 
@@ -59,9 +58,8 @@ class ModelReconciler:
         except Conflict as conflict:
             self._write_status(observed, decide.refused(observed, conflict.message).status)
             return Outcome(after=_CONFLICT_CHECK)
-        after = min(plan.requeue, _LONGEST_SLEEP) if plan.requeue is not None else None
         # What its Job did between the observation and the note that it is waited for would be missed.
-        return Outcome(again=bool(plan.actions) or newly_waiting, after=after)
+        return Outcome(again=bool(plan.actions) or newly_waiting, after=plan.requeue)
 
     def _write_status(self, observed: ObservedModel, wanted: Mapping[str, Any] | None) -> bool:
         subject = status.Subject(

@@ -12,7 +12,7 @@ from transcription_operator.conditions import READY
 
 def unused_since(status: Mapping[str, Any]) -> datetime | None:
     """The last use, or when the model became Ready if nobody has used it yet."""
-    ready: Mapping[str, Any] = next((c for c in status.get("conditions") or [] if c.get("type") == READY), {})
+    ready = conditions.find(status.get("conditions") or [], READY)
     moments = [times.parse(status.get("lastUsed")), times.parse(ready.get("lastTransitionTime"))]
     return max((moment for moment in moments if moment), default=None)
 

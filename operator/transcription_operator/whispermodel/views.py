@@ -8,10 +8,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from transcription_operator import conditions, names, times
+from transcription_operator import names
 from transcription_operator.errors import SpecError
 from transcription_operator.receipt import Failure
-from transcription_operator.views import JobView, Object, created_at
+from transcription_operator.views import JobView, Object, Resource, resource_fields
 from transcription_operator.whispermodel.report import Report
 from transcription_operator.whispermodel.spec import ModelSpec
 from transcription_operator.whispermodel.spec import parse as parse_spec
@@ -54,22 +54,12 @@ class Sibling:
     facts: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class ObservedModel:
-    """Everything that a decision depends on."""
+@dataclass(frozen=True, kw_only=True)
+class ObservedModel(Resource):
+    """Everything that a decision about a WhisperModel depends on."""
 
-    name: str
-    uid: str
-    generation: int
-    resource_version: str
-    created: datetime
-    now: datetime
     spec: ModelSpec | SpecError
-    status: Mapping[str, Any]
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
     finalizers: Sequence[str] = ()
-    deleting: bool = False
     job: JobView | None = None
     """The Job that works, or has worked, on its files."""
     report: Report = field(default_factory=Report)
@@ -81,11 +71,6 @@ class ObservedModel:
     retention: Retention = Retention()
 
     @property
-    def conditions(self) -> list[conditions.Condition]:
-        """The resource's conditions as they are."""
-        return list(self.status.get("conditions") or [])
-
-    @property
     def phase(self) -> str:
         """Its phase; Pending before there is any."""
         return str(self.status.get("phase") or "Pending")
@@ -93,7 +78,7 @@ class ObservedModel:
     @property
     def version(self) -> str:
         """What a runner relies on: it changes with each repair."""
-        return f"{self.uid}.{int(self.status.get('repairs') or 0)}"
+        return names.model_version(self.uid, self.status.get("repairs"))
 
     @property
     def made_by_operator(self) -> bool:
@@ -109,17 +94,4 @@ def model_view(found: Object) -> ObservedModel:
         spec = parse_spec(meta["name"], found.get("spec") or {})
     except SpecError as error:
         spec = error
-    return ObservedModel(
-        name=meta["name"],
-        uid=meta["uid"],
-        generation=meta.get("generation") or 1,
-        resource_version=meta.get("resourceVersion") or "",
-        created=created_at(meta["creationTimestamp"]),
-        now=times.now(),
-        spec=spec,
-        status=found.get("status") or {},
-        labels=meta.get("labels") or {},
-        annotations=meta.get("annotations") or {},
-        finalizers=tuple(meta.get("finalizers") or ()),
-        deleting="deletionTimestamp" in meta,
-    )
+    return ObservedModel(spec=spec, finalizers=tuple(meta.get("finalizers") or ()), **resource_fields(found))
