@@ -29,7 +29,7 @@ from transcription_runner.filesystem import (
 )
 from transcription_runner.hashes import ContentHash, content_hash, following
 from transcription_runner.hub_origin import HubOrigin
-from transcription_runner.locks import only_one
+from transcription_runner.locks import is_alone, only_one
 from transcription_runner.manifest import FileRecord, Manifest, Snapshot
 from transcription_runner.model_report import ModelReporter
 from transcription_runner.names import folder_name, from_url
@@ -279,8 +279,9 @@ class _Session:
         snapshot = self.folder / "snapshots" / commit
         for folder in (self.folder / "blobs", snapshot):
             make_folder(folder)
-        for stale in self.folder.rglob(".*.tmp"):  # of a process that was killed in between
-            stale.unlink()
+        if is_alone(self.staging, self.folder.name):
+            for stale in self.folder.rglob(".*.tmp"):  # of a process that was killed in between
+                stale.unlink()
         for file in files:
             staged = self._staged(file)
             if staged.exists():

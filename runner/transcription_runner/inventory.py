@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,13 +50,11 @@ def usage(root: Path) -> Usage:
 def size_of(folder: Path) -> int:
     """Bytes of the files below a folder, links not followed; files that go meanwhile do not count."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            status = path.lstat()
-        except OSError:
-            continue
-        if path.is_file() and not path.is_symlink():
-            total += status.st_size
+    for parent, _, names in os.walk(folder):  # unlike Path.rglob it goes on where a folder goes meanwhile
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = Path(parent, name).lstat()
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total
 
 

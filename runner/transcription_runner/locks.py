@@ -57,6 +57,11 @@ def only_one(root: Path, folder: str, *, doing: str, waiting: Callable[[], None]
         yield staging
 
 
+def is_alone(staging: Path, folder: str) -> bool:
+    """Whether a staging folder of `only_one` came with a lock, so that nobody else writes this model's files."""
+    return staging.name == folder
+
+
 def staging_of(root: Path, folder: str) -> list[Path]:
     """All staging folders of a model's folder: the shared one, and those that were made without locks."""
     return [path for path in (root / STAGING / folder, *(root / STAGING).glob(f"{folder}@*")) if path.is_dir()]
