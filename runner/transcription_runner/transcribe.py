@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from transcription_runner import errors, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
+from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.recording import Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from transcription_runner.engine import Engine
 
 _log = logging.getLogger(__name__)
-
-_CPU_BATCH = 8
-_GPU_BATCH = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,7 @@ def transcribe_many(
     errors.Usage, which concern all.
     """
     options = _for_model(engine, options)
-    batch_size = options.batch_size or (_GPU_BATCH if engine.device == "cuda" else _CPU_BATCH)
-    scheduler = Scheduler(engine, options, batch_size=batch_size)
+    scheduler = Scheduler([Lane(engine, options, batch_size=options.batch_size)])
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
     room = Room()
