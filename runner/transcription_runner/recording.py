@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from transcription_runner import profile
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.mel import HOP, REACH, WINDOW_FRAMES, LogMel, Loudest, mirror, to_float
 from transcription_runner.windows import Cut
@@ -84,12 +85,15 @@ class Recording:
             measure = Loudest(self._mel, mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
             for index, block in self._file.blocks(first, stop):
-                measure.add(block)
-                for listener in listeners:
-                    listener.add(index, block)
+                with profile.stage(profile.LOUDNESS):
+                    measure.add(block)
+                with profile.stage(profile.VAD):
+                    for listener in listeners:
+                        listener.add(index, block)
                 self.samples = max(self.samples, index + len(block))
                 self._keep(index, block)
-            loudest = max(loudest, measure.value())
+            with profile.stage(profile.LOUDNESS):
+                loudest = max(loudest, measure.value())
         self._loudest = loudest
         if self._kept is not None:
             self._kept = _join(self._kept)
