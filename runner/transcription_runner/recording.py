@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from transcription_runner import profile
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.mel import HOP, REACH, LogMel, Loudest, Sound, mirror
 from transcription_runner.windows import Cut
@@ -82,12 +83,15 @@ class Recording:
             measure = Loudest(self._mel, mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
             for index, block in self._file.blocks(first, stop):
-                measure.add(block)
-                for listener in listeners:
-                    listener.add(index, block)
+                with profile.stage(profile.LOUDNESS):
+                    measure.add(block)
+                with profile.stage(profile.VAD):
+                    for listener in listeners:
+                        listener.add(index, block)
                 self.samples = max(self.samples, index + len(block))
                 self._keep(index, block)
-            loudest = max(loudest, measure.value())
+            with profile.stage(profile.LOUDNESS):
+                loudest = max(loudest, measure.value())
         self._loudest = loudest
         if self._kept is not None:
             self._kept = _join(self._kept)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transcription_runner import errors, prompts
+from transcription_runner import errors, profile, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
 from transcription_runner.lane import Lane
@@ -176,14 +176,15 @@ def _cuts(recording: Recording, options: TranscribeOptions) -> list[Cut]:
     """The windows of a recording, from its silences or, without VAD, from its quietest moments."""
     ear = SpeechDetector() if options.vad.enabled else LevelMeter()
     recording.scan(options.clips, [ear])
-    ear.finish()
-    stretches = ear.stretches
-    clips = clip_frames(options, recording.frames)
-    if options.vad.enabled:
-        spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
-    else:
-        spans = [clip for clip in clips if clip[0] < clip[1]]
-    return pack(spans, lambda first, last: quietest(stretches, first, last))
+    with profile.stage(profile.VAD):
+        ear.finish()
+        stretches = ear.stretches
+        clips = clip_frames(options, recording.frames)
+        if options.vad.enabled:
+            spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
+        else:
+            spans = [clip for clip in clips if clip[0] < clip[1]]
+        return pack(spans, lambda first, last: quietest(stretches, first, last))
 
 
 def plain(value: Any) -> Any:
