@@ -1,8 +1,8 @@
 """How fast Whisper could be at most: what has to be computed and read, by the model's sizes.
 
 A multiplication and its addition are two FLOPs. What is small beside the matrix products (norms, softmax, GELU, the
-spectrogram) is left out, so that every figure is a floor. "Bytes" are those that a step of the decoder has to read: on a
-GPU they, and not the FLOPs, are what a step takes.
+spectrogram) is left out, so that every figure is a floor. "Bytes" are those that a step of the decoder has to read: on
+a GPU they, and not the FLOPs, are what a step takes.
 """
 
 from __future__ import annotations

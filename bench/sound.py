@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def cut(plan: Plan, count: int) -> list[Plan]:
     if not 1 <= count <= len(starts):
         raise ValueError(f"{len(starts)} sentences cannot be cut into {count} files")
     marks = [0, *(starts[len(starts) * part // count] for part in range(1, count)), len(plan.pieces)]
-    return [Plan(plan.pieces[begin:end]) for begin, end in zip(marks, marks[1:], strict=False)]
+    return [Plan(plan.pieces[begin:end]) for begin, end in itertools.pairwise(marks)]
 
 
 def made(name: str, plans: list[Plan]) -> Sound:

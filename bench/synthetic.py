@@ -346,12 +346,12 @@ def part(run: Run, found: machine.Found, told: Mapping[str, Sequence[Rate]]) -> 
                     f"{rate.gpu_megabytes:.0f}" if rate.gpu_megabytes else "",
                 ]
             )
+    weights, cache = (count(sizes, width) / 1e6 for count in (limit.weight_bytes, limit.cross_bytes))
     about = (
         f"Random weights in {run.precision}, {run.tokens} tokens a window, greedy. An encoder pass is "
         f"{limit.encoder_flops(sizes) / 1e9:,.0f} GFLOP a window, the cross-attention's keys and values "
-        f"{limit.cross_flops(sizes) / 1e9:,.0f}; a step reads {limit.weight_bytes(sizes, width) / 1e6:,.0f} MB of weights "
-        f'once and {limit.cross_bytes(sizes, width) / 1e6:,.0f} MB of cache for every window. "Ours is faster by" is '
-        "against our best batch size."
+        f"{limit.cross_flops(sizes) / 1e9:,.0f}; a step reads {weights:,.0f} MB of weights once and {cache:,.0f} MB of "
+        "cache for every window. `ours is faster by` is against our best batch size."
     )
     head = f"## {run.size} with random weights"
     return "\n\n".join([head, "\n".join(found.lines()), about, table(HEAD, rows)])
