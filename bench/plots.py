@@ -1,7 +1,14 @@
-"""Plots as SVG: text, so that git keeps their changes and not their copies."""
+"""Plots as SVG: text, so that git keeps their changes and not their copies.
+
+    python -m bench.plots FILE.json…
+
+draws what `lines` had to leave as figures, on a machine without matplotlib.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +19,13 @@ def lines(
     path: Path, series: Mapping[str, Points], *, title: str, across: str, up: str, doubling: bool = False
 ) -> None:
     """One line with marks for each series. doubling: each step to the right is twice as much."""
-    import matplotlib as mpl
-
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        given = {"series": dict(series), "title": title, "across": across, "up": up, "doubling": doubling}
+        path.with_suffix(".json").write_text(json.dumps(given), "utf-8")
+        return
     mpl.use("svg")
     import matplotlib.pyplot as plt
 
@@ -31,6 +43,10 @@ def lines(
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
+
+
+if __name__ == "__main__":
+    for left in map(Path, sys.argv[1:]):
+        lines(left.with_suffix(".svg"), **json.loads(left.read_text("utf-8")))

@@ -28,8 +28,9 @@ def replaced(text: str, name: str, part: str) -> str:
     return before + fresh + after
 
 
-def replace(path: Path, name: str, part: str) -> None:
-    """The same in a file, which is made where there is none."""
+def replace(path: Path, name: str, part: str, source: Path | None = None) -> None:
+    """The same in a file. Where there is none it is made, of `source` if that is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = path.read_text("utf-8") if path.exists() else ""
+    before = path if path.exists() or source is None else source
+    text = before.read_text("utf-8") if before.exists() else ""
     path.write_text(replaced(text, name, part), "utf-8")

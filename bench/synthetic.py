@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import cublas, limit, machine, plots, report
+from bench import cublas, limit, machine, plots
 from bench.limit import SIZES, WINDOW
 from bench.report import table
 from bench.worker import WorkerError, call, gpu_megabytes, limit_threads, peak_megabytes
@@ -27,6 +27,8 @@ from bench.worker import WorkerError, call, gpu_megabytes, limit_threads, peak_m
 #: A rate is measured over so many seconds at least, and so many batches.
 _SECONDS = 3.0
 _BATCHES = 2
+#: How the trouble of a program that is not there begins.
+MISSING = "not installed"
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def rates(program: str, run: Run, batch_sizes: Sequence[int]) -> Iterator[Rate]:
     try:
         rate = PROGRAMS[program](run)
     except ImportError as error:
-        yield Rate(0, trouble=f"not installed ({error.name})")
+        yield Rate(0, trouble=f"{MISSING} ({error.name})")
         return
     for batch_size in batch_sizes:
         try:
@@ -275,13 +277,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--scratch", type=Path, help="where the model is kept from call to call")
 
 
-def compare(asked: argparse.Namespace, into: Path | None, beside: Path | None) -> int:
-    """Run the programs, print a table, write a part of the report and a plot; 1 if one that is there failed."""
+def compare(asked: argparse.Namespace) -> tuple[str, str, bool]:
+    """Run the programs and draw a plot if wanted.
+
+    Returns the name of the report's part, the part, and whether a program that is there could not be run.
+    """
     precision = asked.precision or ("float16" if asked.device == "cuda" else "float32")
-    sizes = asked.batch_sizes or ([1, 8, 16, 32, 64, 128] if asked.device == "cuda" else [1, 2, 4])
+    batch_sizes = asked.batch_sizes or ([1, 8, 16, 32, 64, 128] if asked.device == "cuda" else [1, 2, 4])
     with tempfile.TemporaryDirectory() as scratch:
-        keep = asked.scratch or Path(scratch)
-        folder = keep / f"random-{asked.synthetic}"
+        folder = (asked.scratch or Path(scratch)) / f"random-{asked.synthetic}"
         if not (folder / "model.safetensors").exists():
             call("bench.random_model", [asked.synthetic, str(folder)], asked.threads)
         run = Run(folder, asked.synthetic, asked.tokens, asked.device, precision, asked.threads)
@@ -290,30 +294,21 @@ def compare(asked: argparse.Namespace, into: Path | None, beside: Path | None) -
         print("\n".join(found.lines()), flush=True)
         told: dict[str, list[Rate]] = {}
         for program in asked.programs:
-            told[program] = _told(program, run, sizes, environ if program.startswith("ctranslate2") else {})
+            told[program] = _told(program, run, batch_sizes, environ if program.startswith("ctranslate2") else {})
             for rate in told[program]:
                 print(f"{program}, {rate.batch_size}: {rate.trouble or f'{rate.windows:.2f} windows/s'}", flush=True)
     text = part(run, found, told)
-    print(f"\n{text}")
-    if beside is not None:
-        drawn = beside / "results" / f"synthetic-{run.size}-{run.device}.svg"
-        plots.lines(
-            drawn,
-            {
-                name: [(r.batch_size, r.windows * WINDOW) for r in every if not r.trouble]
-                for name, every in told.items()
-            },
-            title=f"{run.size}, random weights, {run.tokens} tokens a window, {found.name}",
-            across="windows at once",
-            up="× real time",
-            doubling=True,
-        )
-        text += f"\n\n![throughput against batch size](results/{drawn.name})"
-    if into is not None:
-        report.replace(into, f"synthetic {run.size} {run.device}", text)
-    return int(
-        any(r.trouble and "not installed" not in r.trouble and not r.batch_size for e in told.values() for r in e)
-    )
+    if asked.plots:
+        file = asked.into / "results" / f"synthetic-{run.size}-{run.device}.svg"
+        title = f"{run.size}, random weights, {run.tokens} tokens a window, {found.name}"
+        series = {
+            name: [(rate.batch_size, rate.windows * WINDOW) for rate in every if not rate.trouble]
+            for name, every in told.items()
+        }
+        plots.lines(file, series, title=title, across="windows at once", up="× real time", doubling=True)
+        text += f"\n\n![{title}](results/{file.name})"
+    failed = any(rate.trouble and not rate.trouble.startswith(MISSING) for every in told.values() for rate in every[:1])
+    return f"synthetic {run.size} {run.device}", text, failed
 
 
 HEAD = (

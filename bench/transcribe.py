@@ -13,7 +13,8 @@ and the comparison then has everybody's best size too.
 
 `--synthetic` takes a model's real architecture with random weights and a fixed number of tokens a window, for a machine
 that has no weights. `--report` writes bench/RESULTS.md, of which only the parts that were run are replaced; `--plots`
-draws the sweeps beside it; `--log` keeps every answer as it comes.
+draws the sweeps beside it (or leaves their figures for `python -m bench.plots`, where there is no matplotlib); `--into`
+names another folder for both, where the report begins as a copy of bench/'s. `--log` keeps every answer as it comes.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from bench.worker import Answer, ask
 from tests.materials import recordings, weights
 
 FOLDER = Path(__file__).parent
-REPORT = FOLDER / "RESULTS.md"
+REPORT = "RESULTS.md"
 
 
 class Bench:
@@ -107,17 +108,23 @@ def main() -> int:
     """Run what is asked for; 1 where a run failed (a program that is missing is no failure)."""
     asked = _arguments()
     if asked.synthetic:
-        return synthetic.compare(asked, REPORT if asked.report else None, FOLDER if asked.plots else None)
+        name, text, failed = synthetic.compare(asked)
+        _keep(asked, name, text)
+        return int(failed)
     found = machine.find(asked.device, asked.threads)
     print("\n".join(found.lines()), flush=True)
     failed = False
     for model in asked.models:
-        for name, title, lines in _parts(model, asked, found):
-            print(f"\n{title}\n", flush=True)
-            if asked.report:
-                report.replace(REPORT, f"{model} {name}", title)
+        for name, text, lines in _parts(model, asked, found):
+            _keep(asked, f"{model} {name}", text)
             failed |= any(answer.failed for line in lines for answer in line.answers)
     return int(failed)
+
+
+def _keep(asked: argparse.Namespace, name: str, text: str) -> None:
+    print(f"\n{text}\n", flush=True)
+    if asked.report:
+        report.replace(asked.into / REPORT, name, text, FOLDER / REPORT)
 
 
 def _parts(model: str, asked: argparse.Namespace, found: machine.Found) -> Iterator[tuple[str, str, list[Line]]]:
@@ -163,7 +170,7 @@ def _sweep(model: str, about: list[str], lines: list[Line], heard: Sound, asked:
             series.setdefault(kind, []).append((line.contender.batch_size, heard.duration / line.seconds))
     drawn = ""
     if asked.plots:
-        file = FOLDER / "results" / f"batch-sizes-{model}.svg"
+        file = asked.into / "results" / f"batch-sizes-{model}.svg"
         title = f"{model}, {heard.duration:.0f} s of prompts"
         plots.lines(file, series, title=title, across="windows at once", up="× real time", doubling=True)
         drawn = f"![{title}](results/{file.name})"
@@ -191,7 +198,7 @@ def _lengths(bench: Bench, about: list[str], asked: argparse.Namespace) -> tuple
                 series.setdefault(line.contender.name, []).append((seconds, line.seconds))
     drawn = ""
     if asked.plots:
-        file = FOLDER / "results" / f"lengths-{bench.model}.svg"
+        file = asked.into / "results" / f"lengths-{bench.model}.svg"
         plots.lines(file, series, title=f"{bench.model}, greedy", across="seconds of sound", up="seconds")
         drawn = f"![seconds against length](results/{file.name})"
     text = table(
@@ -217,6 +224,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--plots", action="store_true")
+    parser.add_argument("--into", type=Path, default=FOLDER, help="the folder of RESULTS.md and of results/")
     parser.add_argument("--log", type=Path)
     synthetic.add_arguments(parser)
     return parser.parse_args()

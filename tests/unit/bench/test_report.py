@@ -46,3 +46,14 @@ def test_a_file_is_made_and_then_kept(tmp_path: Path) -> None:
     path.write_text("Read this.\n\n" + path.read_text("utf-8"), "utf-8")
     report.replace(path, "one", "2")
     assert path.read_text("utf-8") == "Read this.\n\n<!-- begin one -->\n2\n<!-- end one -->\n"
+
+
+def test_a_file_elsewhere_begins_as_a_copy(tmp_path: Path) -> None:
+    source, path = tmp_path / "report.md", tmp_path / "elsewhere" / "report.md"
+    report.replace(source, "one", "1")
+    report.replace(path, "two", "2", source)
+    report.replace(path, "three", "3", source)
+    assert path.read_text("utf-8") == report.replaced(
+        report.replaced(source.read_text("utf-8"), "two", "2"), "three", "3"
+    )
+    assert "2" not in source.read_text("utf-8")
