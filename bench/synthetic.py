@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,32 +58,39 @@ class Run:
 # Ours: the one place that knows the engine's inside.
 
 
-def windows_per_second(engine: Any, batch_size: int, tokens: int) -> float:
-    """Windows that our engine encodes and decodes in a second, `batch_size` at once, `tokens` tokens each.
+def windows_per_second(engine: Any, batch_size: int, tokens: int, *, beams: int | None = None) -> float:
+    """Windows that our engine takes from samples to text in a second: `batch_size` at once, `tokens` tokens each.
 
-    The end of text is suppressed, and every batch is left after its token number `tokens`.
+    The end of text is suppressed, and a window is left after its token number `tokens`. As in a long run, windows come
+    and go: the next are encoded while others are decoded.
     """
-    import torch
+    from transcription_runner.lane import Lane, Task
+    from transcription_runner.mel import Sound
+    from transcription_runner.options import TranscribeOptions
+    from transcription_runner.windows import Cut, Decode
 
-    from transcription_runner.decoding import Method, Session, Start
+    class Fixed(Lane):
+        def _method(self, temperature: float) -> Any:
+            method = super()._method(temperature)
+            return replace(method, suppress=(*method.suppress, engine.tokenizer.eot), sample_len=tokens)
 
-    eot = engine.tokenizer.eot
-    method = Method(
-        group=1, beam=False, patience=1.0, length_penalty=None, suppress=tuple(sorted({*engine.suppressed(()), eot}))
-    )
-    mel = torch.from_numpy(features(engine.network.config.num_mel_bins, batch_size)).to(engine.device)
-    start = engine.tokenizer.start("en", "transcribe")
+    options = TranscribeOptions(temperature=0.0, beam_size=beams)
+    lane = Fixed(engine, options, batch_size=batch_size)
+    sounds = [Sound(((each * 10_000).astype(np.int16),), 0.0) for each in np.split(noise(30.015 * 4), 4)]
+    request = Decode(Cut(((0, 3000),)), (), "en", 0.0)
 
-    def batch() -> None:
-        encoded = engine.encode(mel)
-        session: Session[int] = engine.session(method, batch_size)
-        session.admit([Start(row, encoded[row], start, 0, 0.0, 0) for row in range(batch_size)])
-        for _ in range(tokens - 1):
-            session.step()
-        if len(session) != batch_size:
-            raise RuntimeError("a window ended before its time")
+    def run(count: int) -> None:
+        given = done = 0
+        while done < count:
+            while given < count and lane.load < 2 * batch_size:
+                lane.give(Task(given, given, request, sounds[given % len(sounds)]))
+                given += 1
+            for number, _ in lane.work():
+                lane.forget(number, request.cut)
+                done += 1
 
-    return batch_size / seconds_of(batch, engine.device)
+    count = 3 * batch_size
+    return count / seconds_of(lambda: run(count), engine.device)
 
 
 def _ours(run: Run) -> Callable[[int], float]:

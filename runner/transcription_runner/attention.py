@@ -74,7 +74,7 @@ class Kernels:
         group = len(q) // len(open_)
         if group <= _MOST_GROUP:
             return self._run(q, keys, values, group, open_, 1)
-        parts = q.view(len(open_), group, *q.shape[1:]).split(_MOST_GROUP, dim=1)
+        parts = torch.split(q.view(len(open_), group, *q.shape[1:]), _MOST_GROUP, dim=1)
         done = [self._run(part.flatten(0, 1), keys, values, part.shape[1], open_, 1).view_as(part) for part in parts]
         return torch.cat(done, dim=1).view_as(q)
 
@@ -144,7 +144,7 @@ def compile_source(architecture: str, kind: str, group: int) -> bytes:
         said = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
         _checked(nvrtc.nvrtcGetProgramLog(program, said))
         raise RuntimeError(said.decode(errors="replace").strip("\0 \n"))
-    image = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+    image: bytes = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
     _checked(nvrtc.nvrtcGetCUBIN(program, image))
     _checked(nvrtc.nvrtcDestroyProgram(program))
     return image

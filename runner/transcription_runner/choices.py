@@ -1,4 +1,4 @@
-"""How the next tokens are chosen: the likeliest, one drawn at random, or by a beam search. On the device, no waiting."""
+"""How the next tokens are chosen: the likeliest, drawn at random, or by a beam search. On the device, no waiting."""
 
 from __future__ import annotations
 

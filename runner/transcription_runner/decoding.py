@@ -11,6 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import torch
@@ -45,6 +46,8 @@ class Method:
     length_penalty: float | None
     suppress: tuple[int, ...]
     max_initial_timestamp: float = 1.0
+    sample_len: int | None = None
+    """Tokens of a window's text at most; None for half of the model's context."""
 
     @property
     def candidates(self) -> int:
@@ -160,7 +163,8 @@ class Session(Generic[Ticket]):
     def begin(self, prepared: Prepared[Ticket]) -> None:
         """Let prepared windows take part from the next step on."""
         starts, places = prepared.starts, prepared.places
-        begun = [_Window(start, min(self._half_context, self._most + 1 - len(start.tokens))) for start in starts]
+        longest = self._method.sample_len or self._half_context
+        begun = [_Window(start, min(longest, self._most + 1 - len(start.tokens))) for start in starts]
         self._cache.share_prompts(places, max(len(start.tokens) for start in starts))
         self._windows += [None] * (max(places) + 1 - len(self._windows))
         for place, window in zip(places, begun, strict=True):
@@ -204,7 +208,7 @@ class Session(Generic[Ticket]):
             else:
                 bound = self._cache.bound(max(lengths))
                 windows = min(self.capacity, batch_of(len(self._windows)))
-                self._graphs.run((windows, bound, self._warm), lambda: self._advance(windows, bound, even=False))
+                self._graphs.run((windows, bound, self._warm), partial(self._advance, windows, bound, even=False))
             for window in present:
                 window.steps += 1
 

@@ -68,7 +68,7 @@ class Lane:
         self._aligns: deque[Task] = deque()
         # What the encoder does goes beside what the decoder does, where both may be at work on one cache.
         beside = engine.device == "cuda" and engine.network.overlaps
-        self._side: torch.cuda.Stream | None = torch.cuda.Stream(engine.network.device) if beside else None
+        self._side: torch.cuda.Stream | None = torch.cuda.Stream(engine.network.device) if beside else None  # type: ignore[no-untyped-call]
 
     @property
     def load(self) -> int:

@@ -23,7 +23,7 @@ class Rows:
     """
 
     def __init__(self, windows: int, group: int, *, most: int, candidates: int, device: torch.device) -> None:
-        """Make room. most: tokens of a window's text. candidates: finished sequences that a search keeps, 0 for none."""
+        """Make room. most: tokens of a window's text. candidates: sequences that a search finishes, or 0."""
         self.group = group
         self.candidates = candidates
 
@@ -66,8 +66,10 @@ class Rows:
         self.found_tokens = torch.zeros((windows * candidates + 1, most + 1), dtype=torch.long, device=device)
         self.found_length = torch.zeros(windows * candidates + 1, dtype=torch.long, device=device)
         self.found_total = torch.zeros(windows * candidates + 1, device=device)
-        self._of_rows = ("token", "place", "total", "ended", "length", "stamp", "stamp_before", "time", "temperature")
-        self._of_rows += ("tokens", "noise")
+        self._of_rows = (
+            *("token", "place", "total", "ended", "length", "stamp", "stamp_before", "time", "temperature"),
+            *("tokens", "noise"),
+        )
         self._of_windows = ("open", "count", "most", "silence", "found")
         self._of_candidates = ("found_tokens", "found_length", "found_total")
 

@@ -1,4 +1,4 @@
-"""Which tokens may come next: openai-whisper's rules for timestamps and suppressed tokens, for a whole batch at once."""
+"""Which tokens may come next: openai-whisper's rules for timestamps and suppressed tokens, for a whole batch."""
 
 from __future__ import annotations
 
