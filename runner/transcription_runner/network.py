@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transcription_runner.encoder import encode
+
 _GROWTH = 64
 
 # transformers' modules, whose attributes are not annotated.
@@ -96,8 +98,7 @@ class Network:
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
         """mel: (n, bands, 3000). Returns (n, 1500, d), in the model's precision."""
-        features: Tensor = self.model.model.encoder(mel.to(self.device, self.dtype)).last_hidden_state
-        return features
+        return encode(self.model.model.encoder, mel.to(self.device, self.dtype))
 
     def cache(self, *, windows: int, group: int) -> Cache:
         """Room to decode `windows` windows at once, `group` rows each."""
