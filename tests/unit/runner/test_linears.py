@@ -27,7 +27,7 @@ MARGIN = 0.02
 @pytest.fixture(scope="module")
 def sentences():
     """What LibriVox's reader says, with half a second after each sentence."""
-    said = [clip for clip in speech.librivox()]
+    said = list(speech.clips("librivox").values())
     plan = Plan(tuple(part for clip in said for part in (Say(clip.name), Pause(0.5))))
     return recordings.made("librivox.wav", plan), " ".join(clip.text for clip in said)
 
