@@ -33,6 +33,7 @@ OURS = frozenset(
             "--output",
             "--languages",
             "--hotwords",
+            "--profile",
         ),
         *("--mode", "--no_vad", "--vad_threshold", "--vad_min_silence_duration_ms", "--vad_min_speech_duration_ms"),
         "--vad_speech_pad_ms",
@@ -163,6 +164,12 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     add("--output_name", help="name of the transcript without extension; by default the audio's")
     add("--output", help="a folder or URL (s3://bucket/prefix) that every format is copied to")
     add("--verbose", type=flag, help="print the segments and progress (default: True, in a pod False)")
+    add(
+        "--profile",
+        action="store_true",
+        default=bool(environ.get("TRANSCRIPTION_PROFILE")),
+        help="say on standard error where the time went; default from the variable TRANSCRIPTION_PROFILE",
+    )
 
     group = parser.add_argument_group("what to transcribe")
     add = group.add_argument

@@ -21,7 +21,7 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from transcription_runner import errors
+from transcription_runner import errors, profile
 
 SAMPLE_RATE: Final = 16_000
 BLOCK: Final = 30 * SAMPLE_RATE
@@ -50,7 +50,7 @@ class AudioFile:
         """Look at the file's header. Raises errors.BadAudio, SourceMissing, PermissionDenied."""
         self.path = path
         _check_file(path)
-        with self._open() as (container, stream):
+        with profile.stage(profile.DECODE), self._open() as (container, stream):
             self.duration = _duration(container, stream)
 
     duration: float | None
@@ -62,6 +62,9 @@ class AudioFile:
         The blocks follow one another without gap or overlap and hold BLOCK samples, the last one fewer. Decoding
         errors inside the file are stepped over; raises errors.BadAudio if there is not one sample to be had.
         """
+        return profile.each(profile.DECODE, self._blocks(start, end))
+
+    def _blocks(self, start: float, end: float | None) -> Iterator[tuple[int, Samples]]:
         first = round(start * SAMPLE_RATE)
         last = None if end is None else round(end * SAMPLE_RATE)
         position = first

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, TextIO
 
-from transcription_runner import arguments, certificates, container_job, models_cli, receipt
+from transcription_runner import arguments, certificates, container_job, models_cli, profile, receipt
 from transcription_runner.errors import CorruptModelCache, ModelMissing, RunnerError, Temporary, Usage
 from transcription_runner.job import Job, in_pod, internal
 from transcription_runner.outputs import check_apart, stem
@@ -84,6 +86,18 @@ def _dispatch(words: list[str]) -> tuple[int, bool]:
 
 def _transcribe(words: list[str]) -> tuple[int, bool]:
     parsed = arguments.parse(words)
+    if not parsed.profile:
+        return _transcribe_all(parsed)
+    began = profile.process_began()
+    with profile.profiling(since=began) as run:
+        run.add(profile.START, time.monotonic() - began)
+        try:
+            return _transcribe_all(parsed)
+        finally:
+            sys.stderr.write(run.report().table() + "\n")
+
+
+def _transcribe_all(parsed: argparse.Namespace) -> tuple[int, bool]:
     warnings: list[str] = []
     settings = arguments.settings(parsed, warn=warnings)
     files = arguments.files(parsed.audio, parsed.output_name)
@@ -120,7 +134,10 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
         first = failed[min(failed, key=names.index)]
         receipt.write(receipt.failure(first))
         return first.exit_code, job.loader.busy
-    receipt.write(receipts[max(receipts, key=names.index)])
+    last = receipts[max(receipts, key=names.index)]
+    if (run := profile.current()) is not None:
+        last["timings"] = run.report().timings() | last["timings"]
+    receipt.write(last)
     return 0, job.loader.busy
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from transcription_runner import cache
+from transcription_runner import cache, profile
 from transcription_runner.errors import BadAudio, Internal, OutOfMemory, OutputFailed, RunnerError, Temporary, Usage
 from transcription_runner.filesystem import free_bytes
 from transcription_runner.names import ModelName
@@ -153,10 +153,12 @@ def _engine(settings: Settings, path: Path, adapter: Path | None) -> Loaded:
                 f"--engine openai-whisper is not installed here: {error}.",
                 hint="Install the package openai-whisper beside the runner, or use --engine transformers.",
             ) from error
-    from transcription_runner.engine import load_engine
-    from transcription_runner.transcribe import transcribe, transcribe_many
+    with profile.stage(profile.START):
+        from transcription_runner.engine import load_engine
+        from transcription_runner.transcribe import transcribe, transcribe_many
 
-    return load_engine(path, **how), transcribe, transcribe_many
+    with profile.stage(profile.LOAD):
+        return load_engine(path, **how), transcribe, transcribe_many
 
 
 def device_of(engine: object) -> str:
@@ -235,7 +237,8 @@ class Job:
     ) -> Durable:
         """The durable copy, or what it would be where nobody wants JSON. Raises RunnerError."""
         if self.in_pod or "json" in self.settings.formats:
-            return copy.write(result, facts, fingerprint=fingerprint)
+            with profile.stage(profile.WRITE):
+                return copy.write(result, facts, fingerprint=fingerprint)
         return Durable(path=copy.json_path, data=render(result, "json"), result=result, facts=facts)
 
     def _transcribe(self, source: Source) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
@@ -253,7 +256,9 @@ class Job:
         begun = time.monotonic()
         self._tell(f"fetching {source.shown}")
         meter = Meter(None, what=source.shown)
-        with fetched(source, on_progress=meter.at) as audio:
+        with contextlib.ExitStack() as kept:
+            with profile.stage(profile.FETCH):
+                audio = kept.enter_context(fetched(source, on_progress=meter.at))
             timings["fetch"] = time.monotonic() - begun
             meter.finish()
             _log.info("%s: %s", source.shown, human_bytes(audio.stat().st_size))
@@ -306,6 +311,10 @@ class Job:
 
     def finish(self, copy: DurableCopy, durable: Durable, timings: dict[str, float], started: float) -> dict[str, Any]:
         """Everything after the durable JSON: other formats, the user's output, the resource's status, the receipt."""
+        with profile.stage(profile.WRITE):
+            return self._finish(copy, durable, timings, started)
+
+    def _finish(self, copy: DurableCopy, durable: Durable, timings: dict[str, float], started: float) -> dict[str, Any]:
         settings = self.settings
         self.last_result = durable.result
         if self._printer is not None:

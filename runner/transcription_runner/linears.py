@@ -101,13 +101,12 @@ def is_packed(encoder: _Module) -> bool:
 def pack(model: _Module, kind: Kind) -> None:
     """Replace every linear layer of a WhisperForConditionalGeneration on a CPU, and free what it held.
 
-    Its weights are float32, for bfloat16 in that. Self-attention in the encoder gets one projection for query, key and
-    value, `qkv`, and loses its three. The GELU between a layer's `fc1` and `fc2` becomes a part of `fc1`.
+    Its weights are float32, for bfloat16 in that. Self-attention gets one projection for query, key and value, `qkv`,
+    and loses its three. The GELU between a layer's `fc1` and `fc2` becomes a part of `fc1`.
     """
-    for layer in model.model.encoder.layers:
-        fuse(layer.self_attn, kind)
     for half in (model.model.encoder, model.model.decoder):
         for layer in half.layers:
+            fuse(layer.self_attn, kind)
             gelu = isinstance(layer.activation_fn, GELUActivation)
             layer.fc1 = packed(layer.fc1, kind, gelu=gelu)
             if gelu:

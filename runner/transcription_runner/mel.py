@@ -7,7 +7,9 @@ cheap pass over the stream; after it any window can be computed on its own.
 from __future__ import annotations
 
 import math
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import numpy as np
 import torch
@@ -22,9 +24,23 @@ WINDOW_FRAMES: Final = 3000
 """Frames in the encoder's window of 30 s."""
 N_FFT: Final = 400
 _SILENCE: Final = 1e-10
+_BETWEEN: Final = -(-N_FFT // HOP) - 1
+"""Frames that would look at two pieces laid end to end."""
 
 REACH: Final = N_FFT // 2
 """Samples that a frame looks at on either side of its middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A window's sound, before any arithmetic.
+
+    pieces: stretches of samples laid end to end, each with REACH samples more than its frames at either end.
+    loudest: the file's largest log-mel value (see Loudest).
+    """
+
+    pieces: tuple[Samples, ...]
+    loudest: float
 
 
 class LogMel:
@@ -48,10 +64,30 @@ class LogMel:
         return self._filters @ (spectrum.abs() ** 2)
 
     @torch.inference_mode()
-    def frames(self, samples: torch.Tensor, loudest: float) -> torch.Tensor:
-        """Log-mel frames, scaled as Whisper takes them: `power` with the floor 8 below `loudest` (see Loudest)."""
+    def windows(self, sounds: Sequence[Sound]) -> torch.Tensor:
+        """The log-mel of windows as the encoder takes it: (n, bands, 3000), what is missing to 3000 frames 0."""
+        counts = [[(len(piece) - N_FFT) // HOP + 1 for piece in sound.pieces] for sound in sounds]
+        # Between two pieces are frames that look at both; those are left out again.
+        length = max(sum(each) + _BETWEEN * (len(each) - 1) for each in counts)
+        samples = torch.zeros((len(sounds), (length - 1) * HOP + N_FFT), dtype=torch.int16)
+        wanted = torch.full((len(sounds), WINDOW_FRAMES), length, dtype=torch.long)
+        for row, (sound, each) in enumerate(zip(sounds, counts, strict=True)):
+            frame = filled = 0
+            for piece, count in zip(sound.pieces, each, strict=True):
+                used = (count - 1) * HOP + N_FFT
+                samples[row, frame * HOP : frame * HOP + used] = torch.from_numpy(piece[:used])
+                wanted[row, filled : filled + count] = torch.arange(frame, frame + count)
+                filled += count
+                frame += count + _BETWEEN
+        if self.device.type == "cuda":
+            samples, wanted = samples.pin_memory(), wanted.pin_memory()
+        samples = samples.to(self.device, non_blocking=True).float() / 32768.0
+        floor = torch.tensor([sound.loudest - 8.0 for sound in sounds]).to(self.device)[:, None, None]
         log = torch.clamp(self.power(samples), min=_SILENCE).log10()
-        return (torch.clamp(log, min=loudest - 8.0) + 4.0) / 4.0
+        scaled = (torch.maximum(log, floor) + 4.0) / 4.0
+        scaled = torch.nn.functional.pad(scaled, (0, 1))  # the frame that stands for what is missing
+        index = wanted.to(self.device, non_blocking=True)[:, None, :].expand(-1, self.bands, -1)
+        return scaled.gather(2, index)
 
 
 class Loudest:
@@ -92,9 +128,12 @@ def to_float(samples: Samples) -> NDArray[np.float32]:
     return samples.astype(np.float32) / np.float32(32768.0)
 
 
-def mirror(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+_Numbers = TypeVar("_Numbers", np.float32, np.int16)
+
+
+def mirror(samples: NDArray[_Numbers]) -> NDArray[_Numbers]:
     """The REACH samples before the first, as its mirror image (with silence where the recording is too short)."""
-    image = np.zeros(REACH, np.float32)
+    image = np.zeros(REACH, samples.dtype)
     found = samples[1 : REACH + 1][::-1]
     image[REACH - len(found) :] = found
     return image

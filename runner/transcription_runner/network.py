@@ -1,86 +1,26 @@
 """Forward passes through transformers' Whisper modules, arranged for a decoding loop.
 
 `generate()` decides for a batch as a whole and keeps no scores apart; here every row is on its own. Each has its own
-length in the cache, so prompts of different lengths need no padding, a finished row gives its place to another at
-once, and the beams of one window share its cross-attention keys and values. Only the modules' parts are called (their
-projections, norms and embeddings): what quantisation or an adapter put in their place works too.
+length in the cache, so prompts of different lengths need no padding, and a finished window gives its place to another
+at once. Only the modules' parts are called (their projections, norms and embeddings): what quantisation or an adapter
+put in their place works too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from transcription_runner.attention import Kernels
 from transcription_runner.encoder import encode
-
-_GROWTH = 64
+from transcription_runner.kv_cache import Cache, Step
 
 # transformers' modules, whose attributes are not annotated.
 _Module: TypeAlias = Any
-
-
-class Cache:
-    """Keys and values of the rows being decoded.
-
-    Self-attention: one entry a row. Cross-attention: one a window, which is `group` rows. Grows as rows get longer.
-    """
-
-    def __init__(self, decoder: _Module, *, windows: int, group: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Make room for `windows` windows of `group` rows each."""
-        config = decoder.config
-        self.group = group
-        self.layers: int = config.decoder_layers
-        self.heads: int = config.decoder_attention_heads
-        self.width: int = config.d_model // self.heads
-        self.frames: int = config.max_source_positions
-        self.most: int = config.max_target_positions
-        self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
-        shape = (windows, self.heads, self.frames, self.width)
-        self.cross_keys = [torch.empty(shape, **self._kind) for _ in range(self.layers)]
-        self.cross_values = [torch.empty(shape, **self._kind) for _ in range(self.layers)]
-        self._rows = windows * group
-        self.length = 0
-        self.keys: list[Tensor] = []
-        self.values: list[Tensor] = []
-        self.reserve(_GROWTH)
-
-    def reserve(self, length: int) -> None:
-        """Make room for rows of `length` tokens."""
-        if length <= self.length:
-            return
-        wanted = min(self.most, -(-length // _GROWTH) * _GROWTH)
-        shape = (self._rows, self.heads, wanted, self.width)
-        for store in (self.keys, self.values):
-            for layer in range(self.layers):
-                # Zeros and not whatever memory holds: a masked place times infinity would still be no number.
-                larger = torch.zeros(shape, **self._kind)
-                if self.length:
-                    larger[:, :, : self.length] = store[layer]
-                    store[layer] = larger
-                else:
-                    store.append(larger)
-        self.length = wanted
-
-    def move_window(self, source: int, target: int, length: int) -> None:
-        """Copy a window and its rows of `length` tokens to another place."""
-        rows = slice(source * self.group, (source + 1) * self.group)
-        into = slice(target * self.group, (target + 1) * self.group)
-        for layer in range(self.layers):
-            self.cross_keys[layer][target] = self.cross_keys[layer][source]
-            self.cross_values[layer][target] = self.cross_values[layer][source]
-            self.keys[layer][into, :, :length] = self.keys[layer][rows, :, :length]
-            self.values[layer][into, :, :length] = self.values[layer][rows, :, :length]
-
-    def reorder(self, sources: Tensor, length: int) -> None:
-        """Row i goes on from what row sources[i] was: a beam search's choice. sources: (rows,) integers."""
-        count = len(sources)
-        for store in (self.keys, self.values):
-            for held in store:
-                held[:count, :, :length] = held[sources, :, :length]
 
 
 class Network:
@@ -94,6 +34,13 @@ class Network:
         self.device = device
         self._decoder = model.model.decoder
         self._project: nn.Module = model.proj_out
+        self._kernels = Kernels.load(dtype, device, width=self.config.d_model // self.config.decoder_attention_heads)
+        self._fused = [_fused(layer.self_attn) for layer in self._decoder.layers]
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether new windows may be put into a cache while others in it are decoded."""
+        return self._kernels is not None
 
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
@@ -102,16 +49,23 @@ class Network:
 
     def cache(self, *, windows: int, group: int) -> Cache:
         """Room to decode `windows` windows at once, `group` rows each."""
-        return Cache(self._decoder, windows=windows, group=group, dtype=self.dtype, device=self.device)
+        return Cache(
+            self.config, windows=windows, group=group, dtype=self.dtype, device=self.device, kernels=self._kernels
+        )
 
     @torch.inference_mode()
     def prefill(
-        self, cache: Cache, first: int, features: Tensor, prompts: Sequence[Sequence[int]], at: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Put new windows into the cache from place `first` on, with the tokens that each begins with.
+        self,
+        cache: Cache,
+        places: Sequence[int],
+        features: Tensor,
+        prompts: Sequence[Sequence[int]],
+        at: Sequence[int],
+    ) -> Tensor:
+        """Put new windows into the cache at these places, with the tokens that each begins with.
 
-        features: (n, 1500, d). prompts: n token lists; row r's place `at[r]` is looked at besides its last.
-        Returns logits after the last token, and at `at`: both (n, vocabulary), float32, one row a window.
+        features: (n, 1500, d). prompts: n token lists. Returns the logits at each row's token `at[r]`, (n, vocabulary),
+        float32.
         """
         count = len(prompts)
         longest = max(map(len, prompts))
@@ -120,66 +74,46 @@ class Network:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = torch.tensor(prompt)
         x = self._embed(tokens.to(self.device), torch.arange(longest, device=self.device))
-        rows = slice(first * cache.group, (first + count) * cache.group)
         for index, layer in enumerate(self._decoder.layers):
             cross_k, cross_v = self._cross(layer.encoder_attn, features, cache.heads)
-            cache.cross_keys[index][first : first + count] = cross_k
-            cache.cross_values[index][first : first + count] = cross_v
-
+            cache.put_sound(index, places, cross_k, cross_v)
             # Padding follows the shorter prompts, so no token ever looks at it; real tokens overwrite it later.
-            q, k, v = self._self(layer, x, cache.heads)
-            cache.keys[index][rows, :, :longest] = k.repeat_interleave(cache.group, 0)
-            cache.values[index][rows, :, :longest] = v.repeat_interleave(cache.group, 0)
+            q, k, v = self._self(index, x, cache.heads)
+            cache.put_prompts(index, places, k, v)
             x = x + _out(layer.self_attn, functional.scaled_dot_product_attention(q, k, v, is_causal=longest > 1))
             x = x + self._attend(layer, x, cross_k, cross_v)
             x = x + _feed(layer, x)
-        x = self._decoder.layer_norm(x)
         every = torch.arange(count, device=self.device)
-        last = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.device)
-        where = torch.tensor(list(at), device=self.device)
-        return self.logits(x[every, last]), self.logits(x[every, where])
+        return self.logits(self._decoder.layer_norm(x[every, torch.tensor(list(at), device=self.device)]))
 
     @torch.inference_mode()
-    def step(self, cache: Cache, tokens: Tensor, places: Tensor, longest: int, same: bool) -> Tensor:
-        """One more token for each of the first rows of the cache.
-
-        tokens, places: (rows,), the token and its index in its row. longest: the largest of places, plus one.
-        same: whether all places are equal (then nothing needs masking). Returns logits (rows, vocabulary), float32.
-        """
-        cache.reserve(longest)
-        rows = len(tokens)
-        every = torch.arange(rows, device=self.device)
-        mask = None
-        if not same:
-            mask = (torch.arange(longest, device=self.device)[None, :] <= places[:, None])[:, None, None, :]
-        x = self._embed(tokens[:, None], places[:, None])
-        windows = rows // cache.group
+    def step(self, cache: Cache, step: Step) -> Tensor:
+        """One more token for each of the first rows of the cache. Returns logits (rows, vocabulary), float32."""
+        cache.begin_step(step)
+        rows, shape = len(step.tokens), (cache.heads, cache.width)
+        x = self._embed(step.tokens, step.places)
         for index, layer in enumerate(self._decoder.layers):
-            q, k, v = self._self(layer, x, cache.heads)
-            keys, values = cache.keys[index], cache.values[index]
-            if same:
-                keys[:rows, :, longest - 1] = k[:, :, 0]
-                values[:rows, :, longest - 1] = v[:, :, 0]
-            else:
-                keys[every, :, places] = k[:, :, 0]
-                values[every, :, places] = v[:, :, 0]
-            mixed = functional.scaled_dot_product_attention(
-                q, keys[:rows, :, :longest], values[:rows, :, :longest], attn_mask=mask
-            )
-            x = x + _out(layer.self_attn, mixed)
-            # The rows of one window are queries over the same keys.
-            grouped = x.view(windows, cache.group, -1)
-            x = x + self._attend(
-                layer, grouped, cache.cross_keys[index][:windows], cache.cross_values[index][:windows]
-            ).view_as(x)
+            new = self._fused[index](layer.self_attn_layer_norm(x)).view(rows, 3, *shape)
+            x = x + layer.self_attn.out_proj(cache.attend(index, new, step).flatten(1))
+            q = layer.encoder_attn.q_proj(layer.encoder_attn_layer_norm(x)).view(rows, *shape)
+            x = x + layer.encoder_attn.out_proj(cache.listen(index, q, step).flatten(1))
             x = x + _feed(layer, x)
-        return self.logits(self._decoder.layer_norm(x)[:, 0])
+        return self.logits(self._decoder.layer_norm(x))
 
     @torch.inference_mode()
     def first_logits(self, features: Tensor, token: int) -> Tensor:
         """Logits (n, vocabulary) after one first token for every window of features (n, 1500, d)."""
-        cache = self.cache(windows=len(features), group=1)
-        return self.prefill(cache, 0, features, [(token,)] * len(features), [0] * len(features))[0]
+        count = len(features)
+        x = self._embed(
+            torch.full((count, 1), token, device=self.device), torch.zeros(1, dtype=torch.long, device=self.device)
+        )
+        heads = self.config.decoder_attention_heads
+        for index, layer in enumerate(self._decoder.layers):
+            _, _, v = self._self(index, x, heads)
+            x = x + _out(layer.self_attn, v)  # a lone token sees but itself
+            x = x + self._attend(layer, x, *self._cross(layer.encoder_attn, features, heads))
+            x = x + _feed(layer, x)
+        return self.logits(self._decoder.layer_norm(x)[:, 0])
 
     @torch.inference_mode()
     def align(
@@ -199,7 +133,7 @@ class Network:
         count = self.config.decoder_attention_heads
         scores: dict[tuple[int, int], Tensor] = {}
         for index, layer in enumerate(self._decoder.layers):
-            q, k, v = self._self(layer, x, count)
+            q, k, v = self._self(index, x, count)
             x = x + _out(layer.self_attn, functional.scaled_dot_product_attention(q, k, v, is_causal=longest > 1))
             keys, values = self._cross(layer.encoder_attn, features, count)
             wanted = [head for at, head in heads if at == index]
@@ -221,15 +155,10 @@ class Network:
         embedded: Tensor = self._decoder.embed_tokens(tokens) + self._decoder.embed_positions.weight[places]
         return embedded
 
-    @staticmethod
-    def _self(layer: _Module, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        attention = layer.self_attn
-        x = layer.self_attn_layer_norm(x)
-        return (
-            _split(attention.q_proj(x), heads),
-            _split(attention.k_proj(x), heads),
-            _split(attention.v_proj(x), heads),
-        )
+    def _self(self, index: int, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A layer's queries, keys and values of x (n, length, d): each (n, heads, length, d / heads)."""
+        q, k, v = self._fused[index](self._decoder.layers[index].self_attn_layer_norm(x)).chunk(3, -1)
+        return _split(q, heads), _split(k, heads), _split(v, heads)
 
     @staticmethod
     def _cross(attention: _Module, features: Tensor, heads: int) -> tuple[Tensor, Tensor]:
@@ -242,9 +171,27 @@ class Network:
         return _out(attention, functional.scaled_dot_product_attention(q, keys, values))
 
 
+def _fused(attention: _Module) -> Callable[[Tensor], Tensor]:
+    """Queries, keys and values by one product: (…, d) to (…, 3 d). The parts' weights become views of the whole's."""
+    if hasattr(attention, "qkv"):
+        packed: Callable[[Tensor], Tensor] = attention.qkv
+        return packed
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    whole = nn.Linear(1, 1, device="meta")
+    biases = [
+        torch.zeros(len(p.weight), dtype=p.weight.dtype, device=p.weight.device) if p.bias is None else p.bias
+        for p in parts
+    ]
+    weight, bias = torch.cat([part.weight for part in parts]), torch.cat(biases)
+    whole.weight, whole.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+    for part, view in zip(parts, weight.chunk(3), strict=True):
+        part.weight = nn.Parameter(view, requires_grad=False)
+    return whole
+
+
 def _split(x: Tensor, heads: int) -> Tensor:
     """(n, length, d) to (n, heads, length, d / heads)."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _out(attention: _Module, x: Tensor) -> Tensor:

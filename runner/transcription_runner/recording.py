@@ -13,11 +13,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
+from transcription_runner import profile
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
-from transcription_runner.mel import HOP, REACH, WINDOW_FRAMES, LogMel, Loudest, mirror, to_float
+from transcription_runner.mel import HOP, REACH, LogMel, Loudest, Sound, mirror
 from transcription_runner.windows import Cut
 
 KEPT_SECONDS: Final = 30 * 60
@@ -84,12 +83,15 @@ class Recording:
             measure = Loudest(self._mel, mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
             for index, block in self._file.blocks(first, stop):
-                measure.add(block)
-                for listener in listeners:
-                    listener.add(index, block)
+                with profile.stage(profile.LOUDNESS):
+                    measure.add(block)
+                with profile.stage(profile.VAD):
+                    for listener in listeners:
+                        listener.add(index, block)
                 self.samples = max(self.samples, index + len(block))
                 self._keep(index, block)
-            loudest = max(loudest, measure.value())
+            with profile.stage(profile.LOUDNESS):
+                loudest = max(loudest, measure.value())
         self._loudest = loudest
         if self._kept is not None:
             self._kept = _join(self._kept)
@@ -113,19 +115,16 @@ class Recording:
         else:
             self.close()
 
-    def features(self, cut: Cut) -> torch.Tensor:
-        """The log-mel of a cut, as the encoder takes it: (bands, 3000)."""
-        parts = [self._frames_of(start, end) for start, end in cut.pieces]
-        mel = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-        return torch.nn.functional.pad(mel, (0, WINDOW_FRAMES - mel.shape[1]))
+    def sound(self, cut: Cut) -> Sound:
+        """The sound of a cut, for LogMel.windows."""
+        return Sound(tuple(self._samples_of(start, end) for start, end in cut.pieces if start < end), self._loudest)
 
-    def _frames_of(self, start: int, end: int) -> torch.Tensor:
+    def _samples_of(self, start: int, end: int) -> Samples:
         first = start * HOP - REACH
-        samples = to_float(self._read(max(0, first), end * HOP + REACH))
+        samples = self._read(max(0, first), end * HOP + REACH)
         if first < 0:
             samples = np.concatenate([mirror(samples)[first:], samples])
-        wanted = (end - start - 1) * HOP + 2 * REACH
-        return self._mel.frames(torch.from_numpy(_fit(samples, wanted)), self._loudest)
+        return _fit(samples, (end - start - 1) * HOP + 2 * REACH)
 
     def _read(self, start: int, end: int) -> Samples:
         """Samples from index `start` to `end`, silence where the file has none."""
@@ -176,5 +175,5 @@ def _gather(blocks: Sequence[tuple[int, Samples]], start: int, end: int) -> Samp
     return out
 
 
-def _fit(samples: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+def _fit(samples: Samples, length: int) -> Samples:
     return samples[:length] if len(samples) >= length else np.pad(samples, (0, length - len(samples)))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transcription_runner import errors, prompts
+from transcription_runner import errors, profile, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
+from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.recording import Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from transcription_runner.engine import Engine
 
 _log = logging.getLogger(__name__)
-
-_CPU_BATCH = 8
-_GPU_BATCH = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +83,7 @@ def transcribe_many(
     errors.Usage, which concern all.
     """
     options = _for_model(engine, options)
-    batch_size = options.batch_size or (_GPU_BATCH if engine.device == "cuda" else _CPU_BATCH)
-    scheduler = Scheduler(engine, options, batch_size=batch_size)
+    scheduler = Scheduler([Lane(engine, options, batch_size=options.batch_size)])
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
     room = Room()
@@ -179,14 +176,15 @@ def _cuts(recording: Recording, options: TranscribeOptions) -> list[Cut]:
     """The windows of a recording, from its silences or, without VAD, from its quietest moments."""
     ear = SpeechDetector() if options.vad.enabled else LevelMeter()
     recording.scan(options.clips, [ear])
-    ear.finish()
-    stretches = ear.stretches
-    clips = clip_frames(options, recording.frames)
-    if options.vad.enabled:
-        spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
-    else:
-        spans = [clip for clip in clips if clip[0] < clip[1]]
-    return pack(spans, lambda first, last: quietest(stretches, first, last))
+    with profile.stage(profile.VAD):
+        ear.finish()
+        stretches = ear.stretches
+        clips = clip_frames(options, recording.frames)
+        if options.vad.enabled:
+            spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
+        else:
+            spans = [clip for clip in clips if clip[0] < clip[1]]
+        return pack(spans, lambda first, last: quietest(stretches, first, last))
 
 
 def plain(value: Any) -> Any:

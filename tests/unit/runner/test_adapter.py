@@ -117,7 +117,7 @@ def test_changes_what_is_written_as_it_was_taught(whisper_tiny_en, dashwood, tmp
 
     recording = Recording(AudioFile(dashwood), plain.mel)
     recording.scan([(0.0, None)])
-    features = recording.features(Cut(((0, recording.frames),)))[None]
+    features = plain.mel.windows([recording.sound(Cut(((0, recording.frames),)))])
     codec = plain.tokenizer
     begin = codec.timestamp_begin
     tokens = [codec.sot, begin, *codec.encode(sentence), begin + 350, codec.eot]

@@ -7,10 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transcription_runner import decoding
+from transcription_runner.choices import sample
 from transcription_runner.decoding import Method, Session, Start, compression_ratio
-from transcription_runner.mel import LogMel
 from transcription_runner.options import parse_tokens
+from transcription_runner.rows import Rows
+from transcription_runner.rules import Rules
 
 reference = pytest.importorskip("whisper.decoding")
 
@@ -26,8 +27,7 @@ def starts(random_engine):
     engine = random_engine
     bands = engine.network.config.num_mel_bins
     generator = torch.Generator().manual_seed(1)
-    mel = LogMel(bands).frames(torch.randn(4, 480_240, generator=generator) * 0.1, 2.0)[:, :, :3000]
-    features = engine.encode(mel)
+    features = engine.encode(torch.randn(4, bands, 3000, generator=generator))
     start = engine.tokenizer.start("en", "transcribe")
     prompts = [(), (11, 12, 13), tuple(range(200, 423)), ()]
 
@@ -54,7 +54,7 @@ def run(session: Session, starts, *, at_once: int):
     while waiting or len(session):
         now = waiting[: min(at_once, session.free)]
         del waiting[: len(now)]
-        found |= dict(session.admit(now))
+        session.admit(now)
         found |= dict(session.step())
     return [found[start.ticket] for start in starts]
 
@@ -71,7 +71,8 @@ METHODS = {
 @pytest.mark.parametrize("name", METHODS)
 def test_a_batch_gives_what_one_by_one_gives(random_engine, starts, name):
     chosen = method(random_engine, **METHODS[name])
-    windows = starts(0.6 if name == "sampling" else 0.0)
+    # At a high temperature this random model's tokens are all alike, and the last digit of a sum decides among them.
+    windows = starts(0.05 if name == "sampling" else 0.0)
     alone = [run(random_engine.session(chosen, 1), [window], at_once=1)[0] for window in windows]
     together = run(random_engine.session(chosen, len(windows)), windows, at_once=len(windows))
     streaming = run(random_engine.session(chosen, 3), windows, at_once=1)
@@ -128,13 +129,14 @@ def test_the_rules_are_openai_whispers(random_engine, data):
     ):
         rule.apply(expected, tokens)
 
-    state = decoding._Rows(1, torch.device("cpu"))
-    rows = slice(0, 1)
-    state.begin(rows, [Start(0, torch.zeros(1), (1, 2, 3), 0, 0.0, 0)], 1)
+    state = Rows(1, 1, most=224, candidates=0, device=torch.device("cpu"))
+    state.begin([0], tokens=[(1, 2, 3)], temperatures=[0.0], most=[224], seeds=[0])
     for token in written:
-        state.follow(rows, torch.tensor([token]), begin, eot)
+        state.length += 1
+        state.follow(torch.tensor([token]), torch.tensor([True]), begin)
     ours = logits.clone()
-    total = decoding._Rules(tokenizer, method(random_engine), random_engine.network).apply(ours, state, rows)
+    rules = Rules(tokenizer, suppress=suppress, latest_start=50, vocabulary=vocabulary, device=torch.device("cpu"))
+    total = rules.apply(ours, state)
     assert torch.equal(ours, expected)
     assert torch.allclose(ours - total[:, None], expected.log_softmax(-1), atol=1e-5)
 
@@ -142,10 +144,10 @@ def test_the_rules_are_openai_whispers(random_engine, data):
 def test_sampling_follows_the_probabilities():
     logits = torch.log(torch.tensor([[0.5, 0.0, 0.3, 0.2]])).repeat(20_000, 1)
     noise = torch.rand(20_000, generator=torch.Generator().manual_seed(0))
-    drawn = decoding._sample(logits, torch.ones(20_000), noise, logits.argmax(-1))
+    drawn = sample(logits, torch.ones(20_000), noise, logits.argmax(-1))
     shares = torch.bincount(drawn, minlength=4) / 20_000
     assert torch.allclose(shares, torch.tensor([0.5, 0.0, 0.3, 0.2]), atol=0.02)
-    assert (decoding._sample(logits, torch.zeros(20_000), noise, logits.argmax(-1)) == 0).all()
+    assert (sample(logits, torch.zeros(20_000), noise, logits.argmax(-1)) == 0).all()
 
 
 def test_compression_ratio():

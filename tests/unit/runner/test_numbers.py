@@ -24,6 +24,11 @@ from transcription_runner.windows import Cut
 whisper = pytest.importorskip("whisper")
 
 
+def features(recording, cut, bands=80):
+    """The log-mel of a cut."""
+    return LogMel(bands).windows([recording.sound(cut)])[0]
+
+
 @pytest.mark.parametrize("bands", [80, 128])
 def test_the_filters(bands):
     theirs = whisper.audio.mel_filters("cpu", bands).numpy()
@@ -44,9 +49,9 @@ def test_the_spectrogram_of_every_window(monkeypatch, kept, bands):
     for start in (0, 1, 777, 2990, frames - 50):
         size = min(3000, frames - start)
         theirs = whisper.pad_or_trim(whole[:, start : start + size], 3000)
-        assert (recording.features(Cut(((start, start + size),))) - theirs).abs().max() < 2e-5
+        assert (features(recording, Cut(((start, start + size),)), bands) - theirs).abs().max() < 2e-5
     theirs = whole[:, frames - 1000 : frames + 2000]
-    assert (recording.features(Cut(((frames - 1000, frames + 2000),))) - theirs).abs().max() < 2e-5
+    assert (features(recording, Cut(((frames - 1000, frames + 2000),)), bands) - theirs).abs().max() < 2e-5
 
 
 @pytest.mark.parametrize("length", [1, 100, 199, 200, 201, 399, 1600])
@@ -57,15 +62,25 @@ def test_the_spectrogram_of_almost_nothing(tmp_path, length):
     whole = whisper.log_mel_spectrogram(samples(path), 80, padding=480_000)
     recording = Recording(AudioFile(path), LogMel(80))
     recording.scan(((0.0, None),))
-    assert (recording.features(Cut(((0, 3000),))) - whole[:, :3000]).abs().max() < 2e-5
+    assert (features(recording, Cut(((0, 3000),))) - whole[:, :3000]).abs().max() < 2e-5
+
+
+def test_windows_of_a_batch_are_what_they_are_alone():
+    recording = Recording(AudioFile(recordings.english()), LogMel(80))
+    recording.scan(((0.0, None),))
+    cuts = [Cut(((0, 3000),)), Cut(((5, 9), (500, 502), (900, 1777))), Cut(((20, 21),))]
+    together = LogMel(80).windows([recording.sound(cut) for cut in cuts])
+    for found, cut in zip(together, cuts, strict=True):
+        assert (found - features(recording, cut)).abs().max() < 1e-6
+        assert not found[:, cut.size :].any()
 
 
 def test_pieces_are_laid_end_to_end():
     recording = Recording(AudioFile(recordings.english()), LogMel(80))
     recording.scan(((0.0, None),))
-    joined = recording.features(Cut(((100, 300), (900, 1000))))
-    assert torch.equal(joined[:, :200], recording.features(Cut(((100, 300),)))[:, :200])
-    assert torch.equal(joined[:, 200:300], recording.features(Cut(((900, 1000),)))[:, :100])
+    joined = features(recording, Cut(((100, 300), (900, 1000))))
+    assert torch.equal(joined[:, :200], features(recording, Cut(((100, 300),)))[:, :200])
+    assert torch.equal(joined[:, 200:300], features(recording, Cut(((900, 1000),)))[:, :100])
     assert not joined[:, 300:].any()
 
 

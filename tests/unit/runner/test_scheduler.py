@@ -17,7 +17,7 @@ GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0, "language": "e
 def test_memory_that_is_not_enough_halves_the_batch_and_loses_nothing(random_engine, monkeypatch, caplog):
     options = TranscribeOptions(mode="batched", batch_size=4, **GREEDY)
     wanted = transcribe(random_engine, recordings.with_long_pauses(), options)
-    step = Session.step
+    launch = Session.launch
     most = 0
 
     def small(self):
@@ -25,9 +25,9 @@ def test_memory_that_is_not_enough_halves_the_batch_and_loses_nothing(random_eng
         if len(self) > 1:
             raise errors.OutOfMemory("the GPU's memory is not enough")
         most = max(most, len(self))
-        return step(self)
+        return launch(self)
 
-    monkeypatch.setattr(Session, "step", small)
+    monkeypatch.setattr(Session, "launch", small)
     assert differences(transcribe(random_engine, recordings.with_long_pauses(), options), wanted).found == []
     assert most == 1
     assert "going on with" in caplog.text
@@ -37,20 +37,20 @@ def test_memory_that_is_not_enough_for_one_window_is_an_error(random_engine, mon
     def never(self):
         raise errors.OutOfMemory("the GPU's memory is not enough")
 
-    monkeypatch.setattr(Session, "step", never)
+    monkeypatch.setattr(Session, "launch", never)
     with pytest.raises(errors.OutOfMemory):
         transcribe(random_engine, recordings.dashwood(), TranscribeOptions(**GREEDY))
 
 
 def test_windows_of_many_files_share_a_batch(random_engine, monkeypatch):
     seen = []
-    step = Session.step
+    launch = Session.launch
 
     def watched(self):
         seen.append(len(self))
-        return step(self)
+        return launch(self)
 
-    monkeypatch.setattr(Session, "step", watched)
+    monkeypatch.setattr(Session, "launch", watched)
     files = [recordings.dashwood()] * 5
     outcomes = list(transcribe_many(random_engine, files, TranscribeOptions(batch_size=4, **GREEDY)))
     assert len(outcomes) == 5

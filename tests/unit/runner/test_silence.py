@@ -25,18 +25,18 @@ GREEDY = {"beam_size": None, "best_of": None}
 def asked(monkeypatch):
     """How many windows were encoded and how many decoded."""
     counts = {"encoded": 0, "decoded": 0}
-    encode, admit = Engine.encode, Session.admit
+    encode, prepare = Engine.encode, Session.prepare
 
     def encoding(self, mel):
         counts["encoded"] += len(mel)
         return encode(self, mel)
 
-    def admitting(self, starts):
+    def preparing(self, starts, skip=0):
         counts["decoded"] += len(starts)
-        return admit(self, starts)
+        return prepare(self, starts, skip)
 
     monkeypatch.setattr(Engine, "encode", encoding)
-    monkeypatch.setattr(Session, "admit", admitting)
+    monkeypatch.setattr(Session, "prepare", preparing)
     return counts
 
 

@@ -232,6 +232,14 @@ def test_several_files_share_batches(run, tmp_path, out, listener):
     assert done.receipt["duration"] == 1.5
 
 
+def test_where_the_time_went_is_told_on_standard_error(run, audio, out, listener):
+    done = run(audio, "-o", out, "--profile")
+    assert done.code == 0, done.err
+    assert re.search(r"^start +\d", done.err, re.MULTILINE)
+    assert "engine busy: " in done.err
+    assert {"start", "fetch", "write", "wall", "busy", "total"} <= set(done.receipt["timings"])
+
+
 def test_the_time_of_loading_is_not_the_transcriptions(run, tmp_path, out, listener, monkeypatch):
     load = job._engine
 

@@ -1,0 +1,158 @@
+"""The attention of one new token a row: torch's own, or, on a GPU, a kernel that reads each key and value once.
+
+The kernel (decode_attention.cu) is compiled for the card at hand by NVRTC, which comes with torch: no compiler is
+needed. What it needs is in the docstring of `Kernels.load`; without it torch's attention does the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_log = logging.getLogger(__name__)
+
+_SOURCE: Final = Path(__file__).with_name("decode_attention.cu")
+_THREADS: Final = 128
+_WIDTH: Final = 64
+"""The size of a head, in every Whisper model."""
+_NUMBERS: Final = 8
+"""Numbers that a lane reads at once."""
+_MOST_GROUP: Final = 8
+"""Rows of a window that share one reading of its keys."""
+_TYPES: Final = {torch.float16: "half_type", torch.bfloat16: "bfloat_type"}
+
+
+def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """torch's attention. q: (n, heads, m, width); keys, values: (n, heads, length, width)."""
+    return functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+
+
+class Kernels:
+    """The kernels of one card and one precision, compiled when they are first asked for."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Use `load`."""
+        major, minor = torch.cuda.get_device_capability(device)
+        self._architecture = f"sm_{major}{minor}"
+        self._type = _TYPES[dtype]
+        self._device = device
+        self._functions: dict[int, Any] = {}
+
+    @classmethod
+    def load(cls, dtype: torch.dtype, device: torch.device, *, width: int) -> Kernels | None:
+        """For a card; None where the kernels do not fit (another precision or head) or cannot be compiled."""
+        if device.type != "cuda" or dtype not in _TYPES or width != _WIDTH:
+            return None
+        try:
+            kernels = cls(dtype, device)
+            kernels.function(1)
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            _log.warning("the attention kernel cannot be used, torch's own is: %s", error)
+            return None
+        return kernels
+
+    def attend(
+        self, new: Tensor, keys: Tensor, values: Tensor, *, places: Tensor, open_: Tensor, table: Tensor | None
+    ) -> Tensor:
+        """Each row over its own entries before `places` and its new one, which is kept there.
+
+        new: (rows, 3, heads, 64): query, key, value. keys, values: (all rows, heads, length, 64). places: (rows,).
+        open_: (windows,), whether a window is being decoded; the rows of others stay as they are. table: (all rows,
+        length), int32, the row that each token's entries lie in; None for its own. Returns (rows, heads, 64).
+        """
+        group = len(new) // len(open_)
+        return self._run(new[:, 0], keys, values, 1, open_, group, new=new, places=places, table=table)
+
+    def listen(self, q: Tensor, keys: Tensor, values: Tensor, *, open_: Tensor) -> Tensor:
+        """The rows of each window over all of its entries. q: (rows, heads, 64); keys, values: (n, heads, 1500, 64)."""
+        group = len(q) // len(open_)
+        if group <= _MOST_GROUP:
+            return self._run(q, keys, values, group, open_, 1)
+        parts = q.view(len(open_), group, *q.shape[1:]).split(_MOST_GROUP, dim=1)
+        done = [self._run(part.flatten(0, 1), keys, values, part.shape[1], open_, 1).view_as(part) for part in parts]
+        return torch.cat(done, dim=1).view_as(q)
+
+    def _run(
+        self,
+        q: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        group: int,
+        open_: Tensor,
+        rows_of_window: int,
+        *,
+        new: Tensor | None = None,
+        places: Tensor | None = None,
+        table: Tensor | None = None,
+    ) -> Tensor:
+        from cuda.bindings import driver
+
+        rows, heads, width = q.shape
+        out = torch.empty((rows, heads, width), dtype=q.dtype, device=q.device)
+
+        def address(tensor: Tensor | None) -> int:
+            return 0 if tensor is None else tensor.data_ptr()
+
+        values_ = (
+            *(address(each) for each in (q, *((new[:, 1], new[:, 2]) if new is not None else (None, None)))),
+            *(address(each) for each in (keys, values, out, places, open_, table)),
+            *(keys.shape[2], 0 if table is None else table.stride(0), rows_of_window),
+            *(q.stride(0) // _NUMBERS, keys.stride(0), keys.stride(1)),
+        )
+        kinds = (ctypes.c_void_p,) * 9 + (ctypes.c_int,) * 3 + (ctypes.c_longlong,) * 3
+        launched = driver.cuLaunchKernel(
+            self.function(group),
+            *(heads, rows // group, 1),
+            *(_THREADS, 1, 1),
+            0,
+            torch.cuda.current_stream(q.device).cuda_stream,
+            (values_, kinds),
+            0,
+        )
+        _checked(launched)
+        return out
+
+    def function(self, group: int) -> Any:
+        """The kernel for `group` rows a window. Raises RuntimeError, OSError, ImportError."""
+        if group not in self._functions:
+            from cuda.bindings import driver
+
+            image = compile_source(self._architecture, self._type, group)
+            torch.cuda.current_stream(self._device).synchronize()  # the driver's context is there
+            with torch.cuda.device(self._device):
+                module = _checked(driver.cuModuleLoadData(image))
+            self._functions[group] = _checked(driver.cuModuleGetFunction(module, b"attend_rows"))
+        return self._functions[group]
+
+
+def compile_source(architecture: str, kind: str, group: int) -> bytes:
+    """A kernel as machine code for an architecture (`sm_90`). Raises RuntimeError with the compiler's words."""
+    from cuda.bindings import nvrtc
+
+    program = _checked(nvrtc.nvrtcCreateProgram(_SOURCE.read_bytes(), _SOURCE.name.encode(), 0, [], []))
+    defined = {"KIND": kind, "ROWS": group, "READS": 6 if group == 1 else 4}
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--use_fast_math"]
+    options += [f"--define-macro={name}={value}" for name, value in defined.items()]
+    (result,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
+    if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
+        said = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))
+        _checked(nvrtc.nvrtcGetProgramLog(program, said))
+        raise RuntimeError(said.decode(errors="replace").strip("\0 \n"))
+    image = b" " * _checked(nvrtc.nvrtcGetCUBINSize(program))
+    _checked(nvrtc.nvrtcGetCUBIN(program, image))
+    _checked(nvrtc.nvrtcDestroyProgram(program))
+    return image
+
+
+def _checked(answer: tuple[Any, ...]) -> Any:
+    """What a call of the driver returned. Raises RuntimeError."""
+    status, *rest = answer
+    if int(status) != 0:
+        raise RuntimeError(f"{type(status).__name__}: {status.name}")
+    return rest[0] if rest else None
