@@ -40,7 +40,7 @@ class PackedLinear(nn.Module):
         self._bias = None if bias is None else bias.detach().contiguous()
         self._after = ("gelu", "none") if gelu else ("none", "")
         self.exact = weight.dtype == torch.float32
-        """Whether it computes in float32 throughout."""
+        """Whether it computes in float32."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (…, in). Returns (…, out)."""
@@ -80,11 +80,11 @@ class Int8Linear(nn.Module):
         if self._bias is not None:
             result.add_(self._bias)
         if self._gelu:
-            torch._C._nn.gelu_(result)
+            torch.ops.aten.gelu_(result)
         return result.view(*x.shape[:-1], self.out_features)
 
 
-def supported(kind: Kind) -> bool:
+def supported(kind: str) -> bool:
     """Whether the processor and this torch have what it takes."""
     if not torch.backends.mkldnn.is_available():
         return False
@@ -93,9 +93,15 @@ def supported(kind: Kind) -> bool:
     return kind != "int8" or "onednn" in torch.backends.quantized.supported_engines
 
 
-def is_packed(encoder: _Module) -> bool:
-    """Whether `pack` has been at the model that the encoder belongs to."""
-    return hasattr(encoder.layers[0].self_attn, "qkv")
+def is_packed(half: _Module) -> bool:
+    """Whether `pack` has been at the model that an encoder or a decoder belongs to."""
+    return hasattr(half.layers[0].self_attn, "qkv")
+
+
+def is_exact(half: _Module) -> bool:
+    """Whether nothing in an encoder or a decoder is less precise than its activations are."""
+    exact: bool = not is_packed(half) or half.layers[0].self_attn.qkv.exact
+    return exact
 
 
 def pack(model: _Module, kind: Kind) -> None:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from transcription_runner.attention import Kernels
 from transcription_runner.encoder import encode
 from transcription_runner.kv_cache import Cache, Step
+from transcription_runner.linears import is_exact
 
 # transformers' modules, whose attributes are not annotated.
 _Module: TypeAlias = Any
@@ -50,7 +51,14 @@ class Network:
     def cache(self, *, windows: int, group: int) -> Cache:
         """Room to decode `windows` windows at once, `group` rows each."""
         return Cache(
-            self.config, windows=windows, group=group, dtype=self.dtype, device=self.device, kernels=self._kernels
+            self.config,
+            windows=windows,
+            group=group,
+            dtype=self.dtype,
+            # A step reads all that is heard: memory's speed is its limit, so nothing is kept finer than it is.
+            heard=self.dtype if is_exact(self._decoder) else torch.bfloat16,
+            device=self.device,
+            kernels=self._kernels,
         )
 
     @torch.inference_mode()
