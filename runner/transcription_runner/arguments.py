@@ -19,6 +19,7 @@ from transcription_runner.writers import FORMATS, Layout
 
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("transformers", "openai-whisper")
+COMPUTE_TYPES = ("auto", "float32", "float16", "bfloat16", "int8")
 MOST_THREADS = 256
 
 OURS = frozenset(
@@ -144,7 +145,14 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     add("--model_dir", help="Hugging Face cache to read models from (default: HF_HUB_CACHE, HF_HOME)")
     add("--adapter", help="a PEFT/LoRA adapter to merge into the model: a folder, or OWNER/REPO[@REVISION]")
     add("--device", default=environ.get("DEVICE") or "auto", help="auto, cuda or cpu; default from the variable DEVICE")
-    add("--fp16", type=flag, default=True, help="half precision on a GPU; a CPU always computes in float32")
+    add("--fp16", type=flag, default=True, help="half precision on a GPU; of no effect on a CPU")
+    add(
+        "--compute_type",
+        choices=COMPUTE_TYPES,
+        default="auto",
+        help="precision: auto is float16 on a GPU (unless --fp16 False) and float32 on a CPU; int8 and bfloat16 are "
+        "faster on a CPU",
+    )
     add("--threads", type=optional_int, default=0, help="CPU threads; 0 leaves it to torch")
     add("--engine", choices=ENGINES, default="transformers", help="openai-whisper is the roll-back")
     add("--batch_size", type=optional_int, help="windows decoded together; fitted to the device by default")
@@ -300,7 +308,7 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
         output_dir=Path(arguments.output_dir),
         output=arguments.output,
         device=device,
-        compute_type="auto" if arguments.fp16 else "float32",
+        compute_type=arguments.compute_type if arguments.fp16 or arguments.compute_type != "auto" else "float32",
         threads=arguments.threads or None,
         engine=arguments.engine,
         adapter=adapter_name(arguments.adapter) if arguments.adapter is not None else None,

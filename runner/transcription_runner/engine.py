@@ -20,6 +20,8 @@ from torch import Tensor
 from transcription_runner import errors
 from transcription_runner.alignment import Text, align
 from transcription_runner.decoding import Method, Session
+from transcription_runner.linears import pack as pack_linears
+from transcription_runner.linears import supported
 from transcription_runner.mel import LogMel
 from transcription_runner.network import Network
 from transcription_runner.tokenizer import Tokenizer
@@ -34,7 +36,13 @@ _Model: TypeAlias = Any
 # The end of text in the vocabulary of the models that know English only; the others count from one more.
 _ENGLISH_END = 50256
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+# What is computed in int8 are the products of linear layers; between them all is float32.
+_DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.float32,
+}
 
 
 class Engine:
@@ -103,28 +111,35 @@ def load_engine(
     path: Path,
     *,
     device: Literal["auto", "cuda", "cpu"] = "auto",
-    compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    compute_type: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto",
     threads: int | None = None,
     adapter: Path | None = None,
+    pack: bool = True,
 ) -> Engine:
     """Load the model in a folder as the Hub lays it out. Nothing is fetched.
 
     device: `auto` takes CUDA where there is one; `cuda` without any falls back to the CPU with a warning.
-    compute_type: `auto` is float16 on CUDA and float32 on the CPU.
+    compute_type: `auto` is float16 on CUDA and float32 on the CPU. What the device is not made for, int8 on CUDA,
+    float16 on the CPU or bfloat16 on one without, is `auto` with a warning.
     threads: processor threads; None for all that this process may use.
     adapter: the folder of a PEFT adapter to merge into the weights.
+    pack: on the CPU, put faster linear layers in place of transformers' own, whose weights are then gone.
     Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory, and errors.Usage for an adapter that does
     not fit.
     """
     where = _device(device)
-    dtype = _DTYPES[compute_type] if compute_type != "auto" else _best_dtype(where)
+    chosen = _compute_type(compute_type, where)
+    dtype = _DTYPES[chosen]
     if threads or where.type == "cpu":
         torch.set_num_threads(threads or available_cpus())
     if not path.is_dir():
         raise errors.ModelMissing(f"{path}: there is no model here")
     config = _config(path)
     with memory_errors():
-        network = Network(_model(path, config, dtype, where, adapter), dtype, where)
+        model = _model(path, config, dtype, where, adapter)
+        if pack and where.type == "cpu" and supported(chosen):
+            pack_linears(model, chosen)
+        network = Network(model, dtype, where)
     # Not by the vocabulary's size, as openai-whisper does: a fine-tuned model may have added to it.
     tokenizer = Tokenizer.load(path, multilingual=config.eos_token_id != _ENGLISH_END)
     return Engine(network, tokenizer, _alignment_heads(path, config))
@@ -177,8 +192,18 @@ def _device(device: str) -> torch.device:
     return torch.device("cpu")
 
 
-def _best_dtype(device: torch.device) -> torch.dtype:
-    return torch.float16 if device.type == "cuda" else torch.float32
+def _compute_type(wanted: str, device: torch.device) -> Any:
+    """What to compute in: what is wanted, where the device has it."""
+    best = "float16" if device.type == "cuda" else "float32"
+    if wanted == "auto" or wanted == best:
+        return best
+    if device.type == "cuda":
+        good = wanted != "int8"
+    else:
+        good = wanted == "float32" or (wanted in ("bfloat16", "int8") and supported(wanted))
+    if not good:
+        _log.warning("compute type %s is of no use on this %s: computing in %s", wanted, device.type.upper(), best)
+    return wanted if good else best
 
 
 def _config(path: Path) -> _Config:

@@ -68,9 +68,10 @@ class Cache:
         group: int,
         dtype: torch.dtype,
         device: torch.device,
+        heard: torch.dtype | None = None,
         kernels: Kernels | None = None,
     ) -> None:
-        """Make the room. kernels: those that do the attention; None for torch's own."""
+        """Make the room. heard: the precision of cross-attention. kernels: those of attention; None for torch's own."""
         self.group = group
         self.layers: int = config.decoder_layers
         self.heads: int = config.decoder_attention_heads
@@ -79,7 +80,7 @@ class Cache:
         self._kernels = kernels
         self._kind: dict[str, Any] = {"dtype": dtype, "device": device}
         shape = (2, self.layers, windows, self.heads, config.max_source_positions, self.width)
-        self.cross_keys, self.cross_values = torch.empty(shape, **self._kind)
+        self.cross_keys, self.cross_values = torch.empty(shape, dtype=heard or dtype, device=device)
         self._rows = windows * group
         self.length = 0
         self.keys = self.values = torch.empty(0)
@@ -163,7 +164,8 @@ class Cache:
             return self._kernels.listen(q, keys, values, open_=step.open)
         # The rows of one window are queries over the same keys.
         grouped = q.view(windows, self.group, heads, width).transpose(1, 2)
-        return attend(grouped, keys[:windows], values[:windows]).transpose(1, 2).reshape(rows, heads, width)
+        mixed = attend(grouped.to(keys.dtype), keys[:windows], values[:windows]).to(q.dtype)
+        return mixed.transpose(1, 2).reshape(rows, heads, width)
 
     def reorder(self, sources: Tensor, longest: int) -> None:
         """Row i goes on from what row sources[i] was: a beam search's choice. sources: (rows,)."""

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transcription_runner.attention import Kernels
+from transcription_runner.encoder import encode
 from transcription_runner.kv_cache import Cache, Step
+from transcription_runner.linears import is_exact
 
 # transformers' modules, whose attributes are not annotated.
 _Module: TypeAlias = Any
@@ -44,13 +46,19 @@ class Network:
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
         """mel: (n, bands, 3000). Returns (n, 1500, d), in the model's precision."""
-        features: Tensor = self.model.model.encoder(mel.to(self.device, self.dtype)).last_hidden_state
-        return features
+        return encode(self.model.model.encoder, mel.to(self.device, self.dtype))
 
     def cache(self, *, windows: int, group: int) -> Cache:
         """Room to decode `windows` windows at once, `group` rows each."""
         return Cache(
-            self.config, windows=windows, group=group, dtype=self.dtype, device=self.device, kernels=self._kernels
+            self.config,
+            windows=windows,
+            group=group,
+            dtype=self.dtype,
+            # A step reads all that is heard: memory's speed is its limit, so nothing is kept finer than it is.
+            heard=self.dtype if is_exact(self._decoder) else torch.bfloat16,
+            device=self.device,
+            kernels=self._kernels,
         )
 
     @torch.inference_mode()
@@ -78,7 +86,7 @@ class Network:
             cross_k, cross_v = self._cross(layer.encoder_attn, features, cache.heads)
             cache.put_sound(index, places, cross_k, cross_v)
             # Padding follows the shorter prompts, so no token ever looks at it; real tokens overwrite it later.
-            q, k, v = self._self(layer, x, cache.heads)
+            q, k, v = self._self(index, x, cache.heads)
             cache.put_prompts(index, places, k, v)
             x = x + _out(layer.self_attn, functional.scaled_dot_product_attention(q, k, v, is_causal=longest > 1))
             x = x + self._attend(layer, x, cross_k, cross_v)
@@ -108,8 +116,8 @@ class Network:
             torch.full((count, 1), token, device=self.device), torch.zeros(1, dtype=torch.long, device=self.device)
         )
         heads = self.config.decoder_attention_heads
-        for layer in self._decoder.layers:
-            _, _, v = self._self(layer, x, heads)
+        for index, layer in enumerate(self._decoder.layers):
+            _, _, v = self._self(index, x, heads)
             x = x + _out(layer.self_attn, v)  # a lone token sees but itself
             x = x + self._attend(layer, x, *self._cross(layer.encoder_attn, features, heads))
             x = x + _feed(layer, x)
@@ -133,7 +141,7 @@ class Network:
         count = self.config.decoder_attention_heads
         scores: dict[tuple[int, int], Tensor] = {}
         for index, layer in enumerate(self._decoder.layers):
-            q, k, v = self._self(layer, x, count)
+            q, k, v = self._self(index, x, count)
             x = x + _out(layer.self_attn, functional.scaled_dot_product_attention(q, k, v, is_causal=longest > 1))
             keys, values = self._cross(layer.encoder_attn, features, count)
             wanted = [head for at, head in heads if at == index]
@@ -155,15 +163,10 @@ class Network:
         embedded: Tensor = self._decoder.embed_tokens(tokens) + self._decoder.embed_positions.weight[places]
         return embedded
 
-    @staticmethod
-    def _self(layer: _Module, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        attention = layer.self_attn
-        x = layer.self_attn_layer_norm(x)
-        return (
-            _split(attention.q_proj(x), heads),
-            _split(attention.k_proj(x), heads),
-            _split(attention.v_proj(x), heads),
-        )
+    def _self(self, index: int, x: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        """A layer's queries, keys and values of x (n, length, d): each (n, heads, length, d / heads)."""
+        q, k, v = self._fused[index](self._decoder.layers[index].self_attn_layer_norm(x)).chunk(3, -1)
+        return _split(q, heads), _split(k, heads), _split(v, heads)
 
     @staticmethod
     def _cross(attention: _Module, features: Tensor, heads: int) -> tuple[Tensor, Tensor]:
@@ -177,7 +180,10 @@ class Network:
 
 
 def _fused(attention: _Module) -> Callable[[Tensor], Tensor]:
-    """Queries, keys and values by one product: (n, d) to (n, 3 d). The parts' weights become views of the whole's."""
+    """Queries, keys and values by one product: (…, d) to (…, 3 d). The parts' weights become views of the whole's."""
+    if hasattr(attention, "qkv"):
+        packed: Callable[[Tensor], Tensor] = attention.qkv
+        return packed
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
     whole = nn.Linear(1, 1, device="meta")
     biases = [
@@ -193,7 +199,7 @@ def _fused(attention: _Module) -> Callable[[Tensor], Tensor]:
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """(n, length, d) to (n, heads, length, d / heads)."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _out(attention: _Module, x: Tensor) -> Tensor:

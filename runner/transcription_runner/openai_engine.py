@@ -71,12 +71,17 @@ def load_engine(
     path: Path,
     *,
     device: Literal["auto", "cuda", "cpu"] = "auto",
-    compute_type: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
+    compute_type: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto",
     threads: int | None = None,
     adapter: Path | None = None,
 ) -> OpenAIEngine:
-    """Load the model in a folder as the Hub lays it out; as engine.load_engine does, with the same errors."""
-    loaded = ours.load_engine(path, device=device, compute_type="float32", threads=threads, adapter=adapter)
+    """Load the model in a folder as the Hub lays it out; as engine.load_engine does, with the same errors.
+
+    It has neither bfloat16 nor int8: errors.Usage.
+    """
+    if compute_type in ("bfloat16", "int8"):
+        raise errors.Usage(f"the engine openai-whisper does not know {compute_type}", hint="Use --engine transformers.")
+    loaded = ours.load_engine(path, device=device, compute_type="float32", threads=threads, adapter=adapter, pack=False)
     parts = loaded.network.model
     if parts.proj_out.weight.data_ptr() != parts.model.decoder.embed_tokens.weight.data_ptr():
         raise errors.Usage(

@@ -85,7 +85,7 @@ def test_torchs_own_format(make, small):
     model.save_pretrained(folder, safe_serialization=False)
     (folder / "adapter_model.safetensors").unlink()
     assert (folder / "adapter_model.bin").exists()
-    engine = load_engine(small, device="cpu", adapter=folder)
+    engine = load_engine(small, device="cpu", adapter=folder, pack=False)
     wanted = adapted(small, KINDS["lora"]).merge_and_unload().state_dict()
     name = "model.decoder.layers.1.encoder_attn.v_proj.weight"
     assert torch.allclose(engine.network.model.state_dict()[name], wanted[name])
@@ -93,7 +93,7 @@ def test_torchs_own_format(make, small):
 
 def test_is_merged_in_full_precision(make, small):
     folder, model = make(KINDS["lora"])
-    engine = load_engine(small, device="cpu", compute_type="bfloat16", adapter=folder)
+    engine = load_engine(small, device="cpu", compute_type="bfloat16", adapter=folder, pack=False)
     wanted = model.merge_and_unload().to(torch.bfloat16).state_dict()
     got = engine.network.model.state_dict()
     assert got.keys() == wanted.keys()

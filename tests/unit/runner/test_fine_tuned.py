@@ -97,7 +97,7 @@ def test_a_program_in_torchs_format_is_not_run(saved):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_in_half_precision(saved, model, dtype):
     folder = saved(model.to(dtype))
-    engine = load_engine(folder, device="cpu")
+    engine = load_engine(folder, device="cpu", pack=False)
     assert engine.network.dtype == torch.float32
     state = engine.network.model.state_dict()
     assert all(torch.equal(state[name], tensor.float()) for name, tensor in model.state_dict().items())
@@ -171,7 +171,7 @@ def test_a_projection_that_was_taught_apart(saved, model):
     torch.manual_seed(0)
     model.config.tie_word_embeddings = False
     model.proj_out.weight = torch.nn.Parameter(torch.randn_like(model.proj_out.weight))
-    engine = load_engine(saved(model), device="cpu")
+    engine = load_engine(saved(model), device="cpu", pack=False)
     state = engine.network.model.state_dict()
     assert torch.equal(state["proj_out.weight"], model.proj_out.weight)
     assert not torch.equal(state["proj_out.weight"], state["model.decoder.embed_tokens.weight"])

@@ -161,6 +161,7 @@ def test_every_option_arrives(run, audio, out, listener):
         (["a.mp3", "--language", "klingon"], "klingon"),
         (["a.mp3", "--output_format", "doc"], "doc"),
         (["a.mp3", "--device", "tpu"], "tpu"),
+        (["a.mp3", "--compute_type", "int4"], "int8"),
         (["a.mp3", "--model", "bas"], "bas"),
         (["a.mp3", "--beam_size", "x"], "whole number"),
         (["a.mp3", "--max_line_width", "40"], "--word_timestamps True"),
