@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import re
 import sys
@@ -47,14 +48,18 @@ class Found:
         ]
 
 
+def described() -> str:
+    """The machine and the day, for a result: `2 processors (AMD EPYC), Linux 6.1, 2026-11-25`."""
+    day = datetime.datetime.now(datetime.UTC).date()
+    return f"{len(os.sched_getaffinity(0))} processors ({_processor()}), {platform.system()} {platform.release()}, {day}"
+
+
 def find(device: str, threads: int) -> Found:
     """Measure in a process of its own."""
     return Found(**json.loads(call("bench.machine", [device, str(threads)], threads)[-1]))
 
 
 def measure(device: str, threads: int) -> Found:
-    import os
-
     import torch
 
     load = os.getloadavg()[0]

@@ -12,6 +12,7 @@ import itertools
 import logging
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -241,26 +242,38 @@ def _resampled(frames: Iterator[_Frame], position: int) -> Iterator[tuple[int, S
 
 
 class _Resampler:
-    """To 16 kHz mono 16-bit, whatever a frame has; a stream may change its format on the way."""
+    """To 16 kHz mono 16-bit, whatever a frame has; a stream may change its format on the way.
+
+    Frames are gathered first, a second of them: a frame of some formats has 20 ms, and the steps that Python does for
+    each would hold up other threads.
+    """
 
     def __init__(self) -> None:
         self._format: tuple[Any, ...] | None = None
         self._resampler: Any = None
+        self._gathered: Any = None
+        self._clock = Fraction(1, SAMPLE_RATE)
 
     def resample(self, frame: _Frame) -> Iterator[Samples]:
         if frame.samples == 0:
             return
-        frame = _clean(frame)
         form = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if form != self._format:
             yield from self.flush()
             self._format = form
             self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._gathered = av.AudioFifo()
+            self._clock = Fraction(1, frame.sample_rate)
         frame.pts = None  # gaps in a file's clock are not sound
-        yield from self._run(frame)
+        frame.time_base = self._clock  # nor is another clock from here on
+        self._gathered.write(frame)
+        if self._gathered.samples >= frame.sample_rate:
+            yield from self._run(_clean(self._gathered.read()))
 
     def flush(self) -> Iterator[Samples]:
         if self._resampler is not None:
+            if self._gathered.samples:
+                yield from self._run(_clean(self._gathered.read()))
             yield from self._run(None)
             self._resampler = None
             self._format = None

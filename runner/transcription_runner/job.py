@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _RECEIPT_TEXT = 500
 
 Transcribe: TypeAlias = Callable[..., dict[str, Any]]
-Many: TypeAlias = "Callable[..., Iterator[Outcome]]"
+Many: TypeAlias = "Callable[..., Generator[Outcome]]"
 Loaded: TypeAlias = "tuple[Any, Transcribe, Many | None]"
 """An engine, and what transcribes one file with it, and many together where it can."""
 

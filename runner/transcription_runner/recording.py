@@ -2,19 +2,22 @@
 
 `Recording.scan` goes through the file (or its clips alone) once: it finds the length, the loudest moment, and on the
 way feeds listeners such as the VAD. Sound of up to half an hour is kept from that pass, as far as all open files
-together have room for it; anything longer is decoded a second time as the windows ask for it, always forward, so that
-memory stays flat.
+together have room for it; anything longer is decoded a second time, a little ahead of the windows that ask for it and
+always forward, so that memory stays flat. Only the processor is used: another thread may have the GPU.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import numpy as np
 
 from transcription_runner import profile
+from transcription_runner.ahead import Ahead
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.mel import HOP, REACH, LogMel, Loudest, Sound, mirror
 from transcription_runner.windows import Cut
@@ -23,6 +26,9 @@ KEPT_SECONDS: Final = 30 * 60
 """Sound of one file up to this long is kept in memory: 58 MB."""
 ALL_KEPT_SECONDS: Final = 2 * KEPT_SECONDS
 """Sound of all open files that is kept: 115 MB."""
+
+# Blocks of 30 s that the second pass is ahead of the windows.
+_BLOCKS_AHEAD: Final = 2
 
 # A clip is read from a little before its beginning to a little after its end: frames look that far.
 _MARGIN: Final = 0.05
@@ -36,22 +42,25 @@ class Listener(Protocol):
 
 
 class Room:
-    """Memory for the sound of the files that are open at once, in samples."""
+    """Memory for the sound of the files that are open at once, in samples. Any thread may use it."""
 
     def __init__(self, seconds: float = ALL_KEPT_SECONDS) -> None:
         """Room for so much sound in all."""
         self._free = round(seconds * SAMPLE_RATE)
+        self._lock = threading.Lock()
 
     def take(self, samples: int) -> bool:
         """Take room, if there is enough."""
-        if samples > self._free:
-            return False
-        self._free -= samples
-        return True
+        with self._lock:
+            if samples > self._free:
+                return False
+            self._free -= samples
+            return True
 
     def give_back(self, samples: int) -> None:
         """Return what was taken."""
-        self._free += samples
+        with self._lock:
+            self._free += samples
 
 
 class Recording:
@@ -63,9 +72,10 @@ class Recording:
         self._mel = mel
         self._room = room or Room()
         self._taken = 0
+        self._held = 0
         self._loudest = 0.0
         self._kept: list[tuple[int, Samples]] | None = []
-        self._reader: Iterator[tuple[int, Samples]] | None = None
+        self._reader: Ahead[tuple[int, Samples], None] | None = None
         self._buffer: tuple[int, Samples] = (0, np.zeros(0, np.int16))
         self.samples = 0
         """Samples from the beginning of the file to its end, or to the end of the last clip."""
@@ -75,12 +85,24 @@ class Recording:
         """Whole frames of 10 ms."""
         return self.samples // HOP
 
+    def reserve(self, clips: Sequence[tuple[float, float | None]]) -> bool:
+        """Take the room that these clips will need, if there is enough; nothing where too long a file needs none."""
+        length = self._file.duration or 0.0
+        seconds = sum(max(0.0, min(length, math.inf if end is None else end) - start) for start, end in clips)
+        samples = round(seconds * SAMPLE_RATE)
+        if self._taken or seconds > KEPT_SECONDS:
+            return True
+        if not self._room.take(samples):
+            return False
+        self._taken = samples
+        return True
+
     def scan(self, clips: Sequence[tuple[float, float | None]], listeners: Sequence[Listener] = ()) -> None:
         """Hear the clips (in seconds, in order) once. Raises errors.BadAudio."""
         loudest = -math.inf
         for start, end in clips:
             first = max(0.0, start - _MARGIN)
-            measure = Loudest(self._mel, mirrored=first == 0)
+            measure = Loudest(_processors_mel(self._mel.bands), mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
             for index, block in self._file.blocks(first, stop):
                 with profile.stage(profile.LOUDNESS):
@@ -93,24 +115,29 @@ class Recording:
             with profile.stage(profile.LOUDNESS):
                 loudest = max(loudest, measure.value())
         self._loudest = loudest
+        self._room.give_back(self._taken - self._held)  # it was shorter than it said
+        self._taken = self._held
         if self._kept is not None:
             self._kept = _join(self._kept)
 
     def close(self) -> None:
         """Forget the sound: its room is another file's."""
         self._kept = None
-        self._reader = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         self._buffer = (0, np.zeros(0, np.int16))
         self._room.give_back(self._taken)
-        self._taken = 0
+        self._taken = self._held = 0
 
     def _keep(self, index: int, block: Samples) -> None:
         """Keep a block for later, or none at all where they get too many."""
         if self._kept is None:
             return
-        fits = self._taken + len(block) <= KEPT_SECONDS * SAMPLE_RATE
-        if fits and self._room.take(len(block)):
-            self._taken += len(block)
+        held = self._held + len(block)
+        fits = held <= KEPT_SECONDS * SAMPLE_RATE
+        if fits and (held <= self._taken or self._room.take(held - self._taken)):
+            self._held, self._taken = held, max(held, self._taken)
             self._kept.append((index, block))
         else:
             self.close()
@@ -137,12 +164,15 @@ class Recording:
         return _gather([self._buffer], start, end)
 
     def _open(self, start: int) -> None:
-        self._reader = self._file.blocks(start / SAMPLE_RATE)
+        if self._reader is not None:
+            self._reader.close()
+        blocks = self._file.blocks(start / SAMPLE_RATE)
+        self._reader = Ahead(blocks, lambda *_: None, most=_BLOCKS_AHEAD)
         self._buffer = (start, np.zeros(0, np.int16))
 
     def _fill(self, start: int) -> bool:
         """Read one more block, and forget what lies before `start`."""
-        block = next(self._reader, None) if self._reader else None
+        block, _ = next(self._reader, (None, None)) if self._reader else (None, None)
         if block is None:
             return False
         index, samples = self._buffer
@@ -152,6 +182,11 @@ class Recording:
         forget = min(max(0, start - index), len(samples))
         self._buffer = (index + forget, samples[forget:])
         return True
+
+
+@functools.cache
+def _processors_mel(bands: int) -> LogMel:
+    return LogMel(bands)
 
 
 def _join(blocks: list[tuple[int, Samples]]) -> list[tuple[int, Samples]]:

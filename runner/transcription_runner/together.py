@@ -84,7 +84,10 @@ class Together:
         yield from self._failures()
 
     def _fetched(self) -> Iterator[Path]:
-        """Each file's audio, fetched when it is asked for; those that cannot be had are among the failed."""
+        """Each file's audio, fetched when it is asked for; those that cannot be had are among the failed.
+
+        Threads that read ahead ask, one at a time.
+        """
         for file in self._waiting:
             started = time.monotonic()
             kept = contextlib.ExitStack()
@@ -115,7 +118,10 @@ class Together:
             yield file, error
 
     def _side_by_side(self, engine: object, many: Many, audio: Iterator[Path]) -> Iterator[Finished]:
-        outcomes = many(engine, audio, self._job.settings.options, on_progress=self._overall)
+        with contextlib.closing(many(engine, audio, self._job.settings.options, on_progress=self._overall)) as outcomes:
+            yield from self._finished(outcomes)
+
+    def _finished(self, outcomes: Iterator[Outcome]) -> Iterator[Finished]:
         while True:
             try:
                 outcome = next(outcomes, None)
@@ -135,7 +141,7 @@ class Together:
 
     def _finish(self, outcome: Outcome) -> Finished:
         # The same file may have been named twice.
-        opened = next(each for each in self._open if each.audio == outcome.path)
+        opened = next(each for each in list(self._open) if each.audio == outcome.path)  # others are being added
         self._open.remove(opened)
         opened.timings |= {"load": self._job.loader.seconds, "transcribe": time.monotonic() - opened.ready}
         with opened.kept:

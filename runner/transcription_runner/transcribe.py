@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from transcription_runner import errors, profile, prompts
-from transcription_runner.audio import SAMPLE_RATE, AudioFile
+from transcription_runner.ahead import Ahead, Place
+from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.batched import Batched, pack
+from transcription_runner.engine import Engine, available_cpus
 from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
-from transcription_runner.recording import Recording, Room
+from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
 from transcription_runner.sequential import Sequential, clip_frames
 from transcription_runner.vad import LevelMeter, SpeechDetector, quietest, speech_spans, within
 from transcription_runner.windows import Cut, Machine, Segment
 
-if TYPE_CHECKING:
-    from transcription_runner.engine import Engine
-
 _log = logging.getLogger(__name__)
+
+_MOST_READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,40 +80,80 @@ def transcribe_many(
     options: TranscribeOptions,
     *,
     on_progress: Callable[[Path, Progress], None] | None = None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Transcribe files with windows of many of them in one batch; yields each as it is finished.
 
-    A file that cannot be read is an Outcome with an error, and no harm to the others. Raises errors.OutOfMemory and
-    errors.Usage, which concern all.
+    `files` may do work of its own (fetch them): it is gone through in other threads, some files ahead. A file that
+    cannot be read is an Outcome with an error, and no harm to the others. Raises errors.OutOfMemory and errors.Usage,
+    which concern all.
     """
     options = _for_model(engine, options)
-    scheduler = Scheduler([Lane(engine, options, batch_size=options.batch_size)])
+    lane = Lane(engine, options, batch_size=options.batch_size)
+    scheduler = Scheduler([lane])
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
-    room = Room()
+    room = Room(max(ALL_KEPT_SECONDS, 2 * 30 * lane.batch_size))
+    readers = readers_for(engine.device)
+    ahead: Ahead[Path, Job] = Ahead(
+        files,
+        lambda path, place: _open(engine, path, options, room, place),
+        threads=readers,
+        most=readers + lane.batch_size,
+        errors=(errors.RunnerError,),
+        drop=lambda job: job.recording.close(),
+        begin=one_thread,
+    )
 
     def jobs() -> Iterator[Job]:
-        for path in files:
-            try:
-                job = _open(engine, path, options, room)
-            except errors.RunnerError as error:
-                failed.append(Outcome(path, error=error))
-                continue
-            opened[job] = _Opened(path, time.monotonic())
-            yield job
+        for path, found in profile.each(profile.WAIT, ahead):
+            if isinstance(found, Job):
+                opened[found] = _Opened(path, time.monotonic())
+                yield found
+            elif isinstance(found, errors.RunnerError):
+                failed.append(Outcome(path, error=found))
 
     def report(job: Job) -> None:
+        if job.machine.done or job.machine.position:
+            profile.mark(profile.FIRST_WINDOW)
         if on_progress is not None:
             on_progress(opened[job].path, opened[job].progress(job))
 
-    for job in scheduler.run(jobs(), report):
-        job.recording.close()
+    try:
+        for job in scheduler.run(jobs(), report):
+            job.recording.close()
+            ahead.nudge()
+            yield from failed
+            failed.clear()
+            yield Outcome(
+                opened.pop(job).path, result=plain(job.machine.result()), duration=job.recording.samples / SAMPLE_RATE
+            )
         yield from failed
-        failed.clear()
-        yield Outcome(
-            opened.pop(job).path, result=plain(job.machine.result()), duration=job.recording.samples / SAMPLE_RATE
-        )
-    yield from failed
+    except Exception:
+        ahead.close(patience=None)  # whoever goes on with the files finds nobody else at them
+        raise
+    finally:
+        ahead.close()
+        for job in opened:
+            job.recording.close()
+
+
+def readers_for(device: str) -> int:
+    """Threads that open and hear files. One hears some 400 times real time: enough for an engine on processors."""
+    cpus = available_cpus()
+    return max(1, min(_MOST_READERS, cpus // 2)) if device == "cuda" else 1 + cpus // 16
+
+
+def one_thread() -> None:
+    """Let torch compute in this thread alone: what hearing takes is small, and the engine has use for the others.
+
+    The number of threads is a thread's own, but the last one set is that of every thread to come: it is set back from
+    a thread of no other use.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restore = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restore.start()
+    restore.join()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +187,31 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
     return options
 
 
-def _open(engine: Engine, path: Path, options: TranscribeOptions, room: Room) -> Job:
+def _open(engine: Engine, path: Path, options: TranscribeOptions, room: Room, place: Place[Path, Job]) -> Job:
+    """Hear a file as soon as there is room for its sound."""
     recording = Recording(AudioFile(path), engine.mel, room)
     try:
-        return Job(recording, _machine(engine, recording, options))
-    except errors.RunnerError:
+        place.wait(lambda: recording.reserve(options.clips))
+        return Job(recording, _machine(engine, recording, options, _Heed(place)))
+    except BaseException:
         recording.close()
         raise
 
 
-def _machine(engine: Engine, recording: Recording, options: TranscribeOptions) -> Machine:
+class _Heed:
+    """Listens for the end of interest in a file."""
+
+    def __init__(self, place: Place[Path, Job]) -> None:
+        self._place = place
+
+    def add(self, start: int, samples: Samples) -> None:  # noqa: ARG002  # a Listener's
+        """Raise ahead.Stopped if nobody wants the file any more."""
+        self._place.check()
+
+
+def _machine(engine: Engine, recording: Recording, options: TranscribeOptions, heed: Listener) -> Machine:
     if options.mode == "sequential":
-        recording.scan(options.clips)
+        recording.scan(options.clips, [heed])
         return Sequential(
             options,
             engine.tokenizer,
@@ -165,17 +222,17 @@ def _machine(engine: Engine, recording: Recording, options: TranscribeOptions) -
     return Batched(
         options,
         engine.tokenizer,
-        cuts=_cuts(recording, options),
+        cuts=_cuts(recording, options, heed),
         frames=recording.frames,
         language=options.language,
         prompt_length=engine.prompt_length,
     )
 
 
-def _cuts(recording: Recording, options: TranscribeOptions) -> list[Cut]:
+def _cuts(recording: Recording, options: TranscribeOptions, heed: Listener) -> list[Cut]:
     """The windows of a recording, from its silences or, without VAD, from its quietest moments."""
     ear = SpeechDetector() if options.vad.enabled else LevelMeter()
-    recording.scan(options.clips, [ear])
+    recording.scan(options.clips, [heed, ear])
     with profile.stage(profile.VAD):
         ear.finish()
         stretches = ear.stretches

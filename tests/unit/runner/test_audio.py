@@ -141,3 +141,16 @@ def test_options_and_languages_import_nothing_heavy():
     code = f"import sys, {modules}; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("recording", [recordings.english, recordings.spanish, recordings.stereo, recordings.telephone])
+def test_gathering_frames_changes_no_sample(recording):
+    """Each frame resampled on its own, as PyAV hands them out, gives the same."""
+    parts = []
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    with av.open(str(recording())) as container:
+        for frame in itertools.chain(container.decode(audio=0), [None]):
+            if frame is not None:
+                frame.pts = None
+            parts += [out.to_ndarray().reshape(-1) for out in resampler.resample(frame)]
+    assert np.array_equal(read(recording()), np.concatenate(parts))
