@@ -51,7 +51,9 @@ class Found:
 def described() -> str:
     """The machine and the day, for a result: `2 processors (AMD EPYC), Linux 6.1, 2026-11-25`."""
     day = datetime.datetime.now(datetime.UTC).date()
-    return f"{len(os.sched_getaffinity(0))} processors ({_processor()}), {platform.system()} {platform.release()}, {day}"
+    return (
+        f"{len(os.sched_getaffinity(0))} processors ({_processor()}), {platform.system()} {platform.release()}, {day}"
+    )
 
 
 def find(device: str, threads: int) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from transcription_runner.rows import Rows
+from transcription_runner.rows import Rows, spread
 from transcription_runner.rules import NEVER
 
 
@@ -95,11 +95,6 @@ def _count(state: Rows, windows: slice, going: Tensor) -> None:
     """One step more; windows that are not going on, or may not, are closed."""
     state.count[windows] += state.open[windows]
     state.open[windows] &= going & (state.count[windows] < state.most[windows])
-
-
-def spread(values: Tensor, group: int) -> Tensor:
-    """A window's value for each of its rows."""
-    return values if group == 1 else values.repeat_interleave(group)
 
 
 def sample(logits: Tensor, temperature: Tensor, noise: Tensor, greedy: Tensor) -> Tensor:

@@ -6,13 +6,14 @@ it makes of eight is not.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from transcription_runner.linears import is_packed
+from transcription_runner.linears import is_exact, is_packed
 
 # transformers' modules, whose attributes are not annotated.
 _Module: TypeAlias = Any
@@ -21,25 +22,33 @@ _Module: TypeAlias = Any
 _SCORES = 6_000_000
 
 
-def encode(encoder: _Module, mel: Tensor) -> Tensor:
-    """An encoder's output (n, 1500, d), for mel (n, bands, 3000): both in its precision."""
-    if not is_packed(encoder):
-        output: Tensor = encoder(mel).last_hidden_state
-        return output
-    return torch.cat([_window(encoder, each[None]) for each in mel])
+class Encoder:
+    """transformers' encoder, its parts called in another order."""
 
+    def __init__(self, module: _Module, qkv: Sequence[Callable[[Tensor], Tensor]]) -> None:
+        """qkv: for each layer, queries, keys and values by one product, (…, d) to (…, 3 d)."""
+        self._module = module
+        self._qkv = qkv
+        # What a layer makes of one window is still in a processor's cache when the next layer reads it.
+        self._one_by_one = is_packed(module)
 
-def _window(encoder: _Module, mel: Tensor) -> Tensor:
-    x = functional.gelu(encoder.conv1(mel))
-    x = functional.gelu(encoder.conv2(x))
-    x = x.transpose(1, 2) + encoder.embed_positions.weight
-    for layer in encoder.layers:
-        attention = layer.self_attn
-        qkv = attention.qkv(layer.self_attn_layer_norm(x))
-        x = attention.out_proj(_attend(qkv, attention.num_heads, half=not attention.qkv.exact)).add_(x)
-        x = layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))).add_(x)
-    normed: Tensor = encoder.layer_norm(x)
-    return normed
+    def encode(self, mel: Tensor) -> Tensor:
+        """The encoder's output (n, 1500, d), for mel (n, bands, 3000): both in its precision."""
+        return torch.cat([self._pass(each[None]) for each in mel]) if self._one_by_one else self._pass(mel)
+
+    def _pass(self, mel: Tensor) -> Tensor:
+        encoder = self._module
+        x = functional.gelu(encoder.conv1(mel))
+        x = functional.gelu(encoder.conv2(x))
+        x = x.transpose(1, 2) + encoder.embed_positions.weight
+        half = self._one_by_one and not is_exact(encoder)
+        for layer, qkv in zip(encoder.layers, self._qkv, strict=True):
+            attention = layer.self_attn
+            mixed = _attend(qkv(layer.self_attn_layer_norm(x)), attention.num_heads, half=half)
+            x = attention.out_proj(mixed).add_(x)
+            x = layer.fc2(layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))).add_(x)
+        normed: Tensor = encoder.layer_norm(x)
+        return normed
 
 
 def _attend(qkv: Tensor, heads: int, *, half: bool) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from transcription_runner.attention import Kernels, attend
+from transcription_runner.rows import spread
 
 _GROWTH: Final = 64
 
@@ -107,15 +108,17 @@ class Cache:
         self.keys, self.values = larger
         self.length = wanted
 
-    def put_prompts(self, layer: int, places: Sequence[int], keys: Tensor, values: Tensor) -> None:
-        """The prompts of new windows at these places. keys, values: (n, heads, length, width)."""
-        length = keys.shape[2]
-        # With a table the first row's entries are every row's of the window.
+    def prompt_rows(self, places: Sequence[int]) -> Tensor:
+        """The rows that hold the prompts of windows at these places: with a table one for all rows of a window."""
         held = 1 if self.table is not None else self.group
-        for place, key, value in zip(places, keys, values, strict=True):
-            rows = slice(place * self.group, place * self.group + held)
-            self.keys[layer, rows, :, :length] = key
-            self.values[layer, rows, :, :length] = value
+        rows = [place * self.group + row for place in places for row in range(held)]
+        return torch.tensor(rows, device=self._kind["device"])
+
+    def put_prompts(self, layer: int, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        """The prompts of n new windows, into their `prompt_rows`. keys, values: (n, heads, length, width)."""
+        held = len(rows) // len(keys)
+        for store, new in ((self.keys, keys), (self.values, values)):
+            store[layer, :, :, : keys.shape[2]].index_copy_(0, rows, spread(new, held))
 
     def share_prompts(self, places: Sequence[int], length: int) -> None:
         """Let all rows of new windows begin with what `put_prompts` put there."""
@@ -123,11 +126,10 @@ class Cache:
             for place in places:
                 self.table[place * self.group : (place + 1) * self.group, :length] = place * self.group
 
-    def put_sound(self, layer: int, places: Sequence[int], keys: Tensor, values: Tensor) -> None:
-        """What new windows at these places hear. keys, values: (n, heads, 1500, width)."""
-        for place, key, value in zip(places, keys, values, strict=True):
-            self.cross_keys[layer, place] = key
-            self.cross_values[layer, place] = value
+    def put_sound(self, layer: int, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """What new windows at these places (n,) hear. keys, values: (n, heads, 1500, width)."""
+        for store, new in ((self.cross_keys, keys), (self.cross_values, values)):
+            store[layer].index_copy_(0, places, new.to(store.dtype))
 
     def begin_step(self, step: Step) -> None:
         """Make room for a step's entries, and note where they go."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from transcription_runner.attention import Kernels
-from transcription_runner.encoder import encode
+from transcription_runner.encoder import Encoder
 from transcription_runner.kv_cache import Cache, Step
 from transcription_runner.linears import is_exact
 
@@ -37,6 +37,7 @@ class Network:
         self._project: nn.Module = model.proj_out
         self._kernels = Kernels.load(dtype, device, width=self.config.d_model // self.config.decoder_attention_heads)
         self._fused = [_fused(layer.self_attn) for layer in self._decoder.layers]
+        self._encoder = Encoder(model.model.encoder, [_fused(layer.self_attn) for layer in model.model.encoder.layers])
 
     @property
     def overlaps(self) -> bool:
@@ -46,7 +47,7 @@ class Network:
     @torch.inference_mode()
     def encode(self, mel: Tensor) -> Tensor:
         """mel: (n, bands, 3000). Returns (n, 1500, d), in the model's precision."""
-        return encode(self.model.model.encoder, mel.to(self.device, self.dtype))
+        return self._encoder.encode(mel.to(self.device, self.dtype))
 
     def cache(self, *, windows: int, group: int) -> Cache:
         """Room to decode `windows` windows at once, `group` rows each."""
@@ -82,12 +83,13 @@ class Network:
         for row, prompt in enumerate(prompts):
             tokens[row, : len(prompt)] = torch.tensor(prompt)
         x = self._embed(tokens.to(self.device), torch.arange(longest, device=self.device))
+        windows, rows = torch.tensor(places, device=self.device), cache.prompt_rows(places)
         for index, layer in enumerate(self._decoder.layers):
             cross_k, cross_v = self._cross(layer.encoder_attn, features, cache.heads)
-            cache.put_sound(index, places, cross_k, cross_v)
+            cache.put_sound(index, windows, cross_k, cross_v)
             # Padding follows the shorter prompts, so no token ever looks at it; real tokens overwrite it later.
             q, k, v = self._self(index, x, cache.heads)
-            cache.put_prompts(index, places, k, v)
+            cache.put_prompts(index, rows, k, v)
             x = x + _out(layer.self_attn, functional.scaled_dot_product_attention(q, k, v, is_causal=longest > 1))
             x = x + self._attend(layer, x, cross_k, cross_v)
             x = x + _feed(layer, x)

@@ -150,3 +150,8 @@ class Rows:
 def noise(seed: int, group: int) -> Tensor:
     """A row of numbers in [0, 1) for every candidate, the same for the same seed on any device and in any batch."""
     return torch.rand((group, MOST_DRAWS), generator=torch.Generator().manual_seed(seed))
+
+
+def spread(values: Tensor, group: int) -> Tensor:
+    """Each window's values once for every row of it."""
+    return values if group == 1 else values.repeat_interleave(group)
