@@ -35,8 +35,10 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) 
         scores = (q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
-        return scores.softmax(-1) @ values
-    return functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        mixed: Tensor = scores.softmax(-1) @ values
+        return mixed
+    mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+    return mixed
 
 
 class Kernels:

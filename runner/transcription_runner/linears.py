@@ -86,7 +86,7 @@ class Int8Linear(nn.Module):
 
 def supported(kind: str) -> bool:
     """Whether the processor and this torch have what it takes."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if kind == "bfloat16":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -201,7 +201,7 @@ def _fused(attention: _Module) -> Callable[[Tensor], Tensor]:
 
 def _split(x: Tensor, heads: int) -> Tensor:
     """(n, length, d) to (n, heads, length, d / heads)."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
 
 
 def _out(attention: _Module, x: Tensor) -> Tensor:

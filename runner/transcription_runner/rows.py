@@ -154,4 +154,4 @@ def noise(seed: int, group: int) -> Tensor:
 
 def spread(values: Tensor, group: int) -> Tensor:
     """Each window's values once for every row of it."""
-    return values if group == 1 else values.repeat_interleave(group)
+    return values if group == 1 else values.repeat_interleave(group, 0)
