@@ -1,4 +1,4 @@
-"""The encoder on a CPU against CTranslate2's, interleaved in one process, and both against the processor's limit.
+"""The encoder on a CPU beside CTranslate2's, interleaved in one process.
 
     python -m bench.cpu base ~/ctranslate2/base [--threads 2] [--rounds 5]
 
