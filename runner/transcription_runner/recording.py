@@ -95,7 +95,8 @@ class Recording:
             self._kept = _join(self._kept)
 
     def close(self) -> None:
-        """Forget the sound: its room is another file's."""
+        """Forget the sound, whose room is another file's, and let go of the file."""
+        self._file.close()
         self._kept = None
         self._reader = None
         self._buffer = (0, np.zeros(0, np.int16))
