@@ -14,6 +14,7 @@ from transcription_runner import errors, prompts
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.batched import Batched, pack
 from transcription_runner.options import TranscribeOptions
+from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
 from transcription_runner.sequential import Sequential, clip_frames
@@ -157,13 +158,15 @@ def _open(engine: Engine, path: Path, options: TranscribeOptions, room: Room) ->
 
 def _machine(engine: Engine, recording: Recording, options: TranscribeOptions) -> Machine:
     if options.mode == "sequential":
-        recording.scan(options.clips)
+        silence = DigitalSilence()
+        recording.scan(options.clips, [silence])
         return Sequential(
             options,
             engine.tokenizer,
             frames=recording.frames,
             language=options.language,
             prompt_length=engine.prompt_length,
+            silent=silence.covers,
         )
     return Batched(
         options,
