@@ -4,7 +4,7 @@
 
 Each figure is the peak resident set of one whole `transcription-runner` process, model and libraries included, as the
 kernel counts it. The long recording is the ten minutes over and over (its packets, so that it is made in seconds and
-takes little room on the disk): eight sentences, and pauses between that leave most windows without speech, since two
+takes little room on the disk): eight sentences, and digital silence between, which costs next to nothing, since two
 cores would otherwise need an afternoon for a figure that does not depend on it. Exit code 1 where the difference is
 over the limit.
 """
@@ -36,6 +36,8 @@ class Peak:
     what: str
     megabytes: float
     seconds: float
+    processor: float
+    """Seconds of the processor's time: what the call costs, whatever else runs."""
 
 
 def ten_minutes() -> Path:
@@ -61,8 +63,9 @@ def peak(what: str, *words: object) -> Peak:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command, stderr=said)
-    found = Peak(what, usage.ru_maxrss / 1000, time.monotonic() - begun)
-    print(f"{found.what}: {found.megabytes:.0f} MB, {found.seconds:.0f} s", flush=True)
+    used = usage.ru_utime + usage.ru_stime
+    found = Peak(what, usage.ru_maxrss / 1000, time.monotonic() - begun, used)
+    print(f"{found.what}: {found.megabytes:.0f} MB, {found.seconds:.0f} s ({used:.0f} s of CPU)", flush=True)
     return found
 
 
@@ -93,9 +96,10 @@ def main() -> int:
                 rows.append((alone, 0.0))
                 many = peak(f"{mode}, {len(files)} files of 29 min together", *files, *clips, "--mode", mode)
                 rows.append((many, many.megabytes - alone.megabytes))
-    table = ["| what | peak | more than the shorter | time |", "|---|---|---|---|"]
+    table = ["| what | peak | more than the shorter | time | CPU time |", "|---|---|---|---|---|"]
     table += [
-        f"| {row.what} | {row.megabytes:.0f} MB | {f'{more:+.0f} MB' if more else ''} | {row.seconds:.0f} s |"
+        f"| {row.what} | {row.megabytes:.0f} MB | {f'{more:+.0f} MB' if more else ''} | {row.seconds:.0f} s | "
+        f"{row.processor:.0f} s |"
         for row, more in rows
     ]
     print("\n".join(table))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from transcription_operator import names, receipt, times, volume_trouble
 from transcription_operator.conditions import Conditions
 from transcription_operator.errors import SpecError
 from transcription_operator.manifests.runner_job import Model
-from transcription_operator.models import ModelRef
+from transcription_operator.models import ModelRef, ModelWish
 from transcription_operator.receipt import Failure, Receipt
 from transcription_operator.spec import Spec
 from transcription_operator.views import JobView, ModelState, Observed, PodView, failure_of, latest
@@ -57,6 +57,7 @@ class CreateJob:
     """Create the runner Job."""
 
     model: Model
+    adapter: Model | None = None
     attempts_before: int = 0
     recreated_for: str | None = None
 
@@ -237,14 +238,15 @@ def _before_job(draft: _Draft, spec: Spec) -> Plan:
         )
         return draft.plan("Suspended")
     _resumed(draft)
-    waiting = _gate(draft, spec, o.model)
+    waiting = _gate(draft, spec)
     if waiting is not None:
         return waiting
     draft.fields["jobName"] = o.job_name
     draft.actions += [
         EnsureAccess(),
         CreateJob(
-            Model(o.model.argument, o.model.name or None, o.model.version),
+            _model(o.model),
+            _model(o.adapter) if spec.adapter else None,
             attempts_before=int(o.status.get("attempts") or 0),
             recreated_for=_RECEIPT_LOST if reason == _RECEIPT_LOST else None,
         ),
@@ -252,31 +254,62 @@ def _before_job(draft: _Draft, spec: Spec) -> Plan:
     return draft.plan("Pending")
 
 
+def _model(state: ModelState) -> Model:
+    return Model(state.argument, state.name or None, state.version)
+
+
 def _resumed(draft: _Draft) -> None:
     if cond.is_true(draft.conditions.as_list(), cond.SUSPENDED):
         draft.conditions.set(cond.SUSPENDED, False, "Resumed", "No longer suspended.")
 
 
-def _gate(draft: _Draft, spec: Spec, state: ModelState) -> Plan | None:
-    """None once the model is there; else the plan that gets it."""
-    wish = spec.model
+_THERE = {
+    "NotNeeded": "cache: Fresh: the pod downloads the {kind} for itself.",
+    "Baked": "{wish} is in the runner's image.",
+    "Ready": "{wish} is in the cache (WhisperModel {name}).",
+}
+"""States in which nothing has to be waited for, and what is said of them."""
+_HOPELESS = ("NoVolume", "NotAllowed", "Unusable", "Failed")
+
+
+def _gate(draft: _Draft, spec: Spec) -> Plan | None:
+    """None once the model is there, and the adapter where one is asked for; else the plan that gets them."""
+    o = draft.o
+    needed = [(spec.model, o.model), *([(spec.adapter, o.adapter)] if spec.adapter else [])]
+    missing = [each for each in needed if each[1].status not in _THERE]
+    if not missing:
+        _tell_there(draft, needed)
+        return None
+    # What ends the job is told at once, whatever else is still on its way.
+    missing.sort(key=lambda each: each[1].status not in _HOPELESS)
+    plan = _await(draft, *missing[0])
+    if plan.status is not None and plan.status["phase"] == "Failed":
+        return plan
+    others = [EnsureModel(wish.ref) for wish, state in missing[1:] if state.status == "Absent" and wish.ref]
+    return replace(plan, actions=(*plan.actions, *others))
+
+
+def _tell_there(draft: _Draft, needed: Sequence[tuple[ModelWish, ModelState]]) -> None:
+    state = needed[0][1].status
+    if draft.conditions.reason(cond.MODEL_READY) in (_REPAIRING, _REPAIRED):
+        wishes = " and ".join(str(wish) for wish, _ in needed)
+        draft.model(True, _REPAIRED, f"The cached copy of {wishes} was damaged, and is repaired.")
+        return
+    kinds = ("adapter" if wish.adapter else "model" for wish, _ in needed)
+    texts = [
+        _THERE[state.status].format(kind=kind, wish=wish, name=state.name)
+        for kind, (wish, state) in zip(kinds, needed, strict=True)
+    ]
+    draft.model(True, state, " ".join(texts))
+
+
+def _await(draft: _Draft, wish: ModelWish, state: ModelState) -> Plan:
+    """The plan that gets what is not there, or that says why it cannot be had."""
     before = draft.conditions.reason(cond.MODEL_READY)
     match state.status:
-        case "NotNeeded":
-            draft.model(True, "NotNeeded", "cache: Fresh: the pod downloads the model for itself.")
-            return None
-        case "Baked":
-            draft.model(True, "Baked", f"{wish} is in the runner's image.")
-            return None
         case "NoVolume":
             draft.model(False, "ModelNotFound", state.message)
             return draft.fail("ModelNotAvailable", state.message)
-        case "Ready" if before in (_REPAIRING, _REPAIRED):
-            draft.model(True, _REPAIRED, f"The cached copy of {wish} was damaged, and is repaired.")
-            return None
-        case "Ready":
-            draft.model(True, "Ready", f"{wish} is in the cache (WhisperModel {state.name}).")
-            return None
         case "NotAllowed" | "Unusable":
             reason = "ModelNotAllowed" if state.status == "NotAllowed" else "Usage"
             draft.model(False, reason, state.message)
@@ -486,7 +519,8 @@ def _failed(draft: _Draft, job: JobView, spec: Spec) -> Plan:
             "or look at the events of the Job and of its pods.",
         )
     # Without a WhisperModel behind it there is nobody who could repair it.
-    if failure.error_class == "CorruptModelCache" and job.annotation(names.ANNOTATION_MODEL_VERSION):
+    cached = any(job.annotation(annotation) for annotation, _ in _relied_on(o))
+    if failure.error_class == "CorruptModelCache" and cached:
         if draft.conditions.reason(cond.MODEL_READY) != _REPAIRED:
             return _repair(draft, job, failure)
         return draft.fail("CorruptModelCache", f"{failure} The cache was repaired once already, in vain.")
@@ -498,9 +532,16 @@ def _repair(draft: _Draft, job: JobView, failure: Failure) -> Plan:
     """Have the cache verified and repaired, and then run again. Many jobs may meet the same damage: it is repaired
     only if the files are still those that this run relied on."""
     o = draft.o
-    draft.model(False, _REPAIRING, f"{failure} The cached copy of {o.model.name} is verified and repaired, once.")
-    version = o.model.version
-    if o.model.status == "Ready" and version and version == job.annotation(names.ANNOTATION_MODEL_VERSION):
-        draft.actions.append(AskForRepair(o.model.name, version))
+    used = [(annotation, state) for annotation, state in _relied_on(o) if job.annotation(annotation)]
+    shown = " and ".join(state.name for _, state in used)
+    draft.model(False, _REPAIRING, f"{failure} The cached copy of {shown} is verified and repaired, once.")
+    for annotation, state in used:
+        if state.status == "Ready" and state.version and state.version == job.annotation(annotation):
+            draft.actions.append(AskForRepair(state.name, state.version))
     draft.actions.append(DeleteJob(job.uid))
-    return draft.plan("WaitingForModel", requeue=1.0, waits_for=o.model.name)
+    return draft.plan("WaitingForModel", requeue=1.0, waits_for=used[0][1].name)
+
+
+def _relied_on(o: Observed) -> tuple[tuple[str, ModelState], ...]:
+    """The annotations that tell which files a runner Job relied on, and the states of these now."""
+    return (names.ANNOTATION_MODEL_VERSION, o.model), (names.ANNOTATION_ADAPTER_VERSION, o.adapter)

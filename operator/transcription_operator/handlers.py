@@ -127,9 +127,10 @@ def build(
         key = job_of(meta)
         if key is not None:
             queue.add(key)
-            model = (meta.get("labels") or {}).get(names.LABEL_MODEL)
-            if model:
-                queue.add_after(ModelKey(model), _USE_DELAY)
+            labels = meta.get("labels") or {}
+            for used in (names.LABEL_MODEL, names.LABEL_ADAPTER):
+                if labels.get(used):
+                    queue.add_after(ModelKey(labels[used]), _USE_DELAY)
         elif meta.get("namespace") == operator_namespace and (job := model_job_of(meta)):
             for model_key in for_jobs.of(job):
                 queue.add(model_key)

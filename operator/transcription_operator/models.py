@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transcription_operator.errors import SpecError
 
@@ -43,12 +43,16 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 @dataclass(frozen=True)
 class ModelWish:
-    """What a TranscriptionJob asks for: a WhisperModel by its name, a model of the Hub, or whichever there is."""
+    """What a TranscriptionJob asks for: a WhisperModel by its name, a model of the Hub, or whichever there is.
+
+    adapter: it is to be merged into the model.
+    """
 
     name: str | None
     """A name that a WhisperModel may have."""
     ref: ModelRef | None
     """None if it can only be a WhisperModel's name."""
+    adapter: bool = False
 
     def __str__(self) -> str:
         return self.name or str(self.ref)
@@ -58,20 +62,35 @@ def parse(model: str) -> ModelWish:
     """Read a model as a user writes it; raises SpecError with what to write instead."""
     written = model.strip()
     name, _, revision = written.partition("@")
-    revision = revision or DEFAULT_REVISION
-    repo = SHORT_NAMES.get(name, name)
-    if not _REVISION.fullmatch(revision) or ".." in revision:
-        raise SpecError(f"spec.model: {revision!r} is no revision: use a branch, a tag or a commit.")
-    bare = written if _NAME.fullmatch(written) else None
-    if _REPO.fullmatch(repo) and ".." not in repo:
-        return ModelWish(bare, ModelRef(repo, revision))
-    if bare:
-        return ModelWish(bare, None)
+    found = _wish("spec.model", written, SHORT_NAMES.get(name, name), revision or DEFAULT_REVISION)
+    if found:
+        return found
     raise SpecError(
         f"spec.model: {name!r} is neither a short name ({', '.join(SHORT_NAMES)}), nor owner/repo, "
         f"nor a WhisperModel's name.{guess(name, ())}",
         reason="ModelNotAvailable",
     )
+
+
+def parse_adapter(adapter: str) -> ModelWish:
+    """Read an adapter as a user writes it: it has no short names. Raises SpecError."""
+    written = adapter.strip()
+    name, _, revision = written.partition("@")
+    found = _wish("spec.adapter", written, name, revision or DEFAULT_REVISION)
+    if found is None:
+        raise SpecError(
+            f"spec.adapter: {written!r} is neither owner/repo nor a WhisperModel's name.", reason="ModelNotAvailable"
+        )
+    return replace(found, adapter=True)
+
+
+def _wish(field: str, written: str, repo: str, revision: str) -> ModelWish | None:
+    if not _REVISION.fullmatch(revision) or ".." in revision:
+        raise SpecError(f"{field}: {revision!r} is no revision: use a branch, a tag or a commit.")
+    bare = written if _NAME.fullmatch(written) else None
+    if _REPO.fullmatch(repo) and ".." not in repo:
+        return ModelWish(bare, ModelRef(repo, revision))
+    return ModelWish(bare, None) if bare else None
 
 
 def guess(name: str, others: Iterable[str]) -> str:

@@ -10,11 +10,13 @@ from transcription_operator import api as k8s
 from transcription_operator import resolve, times
 from transcription_operator.api import Api
 from transcription_operator.errors import SpecError
+from transcription_operator.models import ModelWish
 from transcription_operator.settings import Settings
 from transcription_operator.spec import Spec
 from transcription_operator.views import (
     JobView,
     ModelState,
+    Object,
     Observed,
     PodView,
     job_view,
@@ -52,11 +54,19 @@ def observe_warnings(api: Api, namespace: str, job: JobView, pods: Sequence[PodV
     return []
 
 
-def observe_model(api: Api, spec: Spec, settings: Settings) -> ModelState:
-    """What the WhisperModels say about a job's model."""
-    without_cache = None if spec.fresh else resolve.without_cache(spec.model, settings)
-    look = resolve.fresh if spec.fresh else resolve.state
-    return without_cache or look(spec.model, api.list(k8s.WHISPER_MODELS), settings.models)
+def _observe_models(api: Api, observed: Observed, spec: Spec, settings: Settings) -> Observed:
+    """What the WhisperModels say about a job's model and its adapter."""
+    every: list[Object] | None = None
+
+    def state(wish: ModelWish) -> ModelState:
+        nonlocal every
+        if not spec.fresh and (without_cache := resolve.without_cache(wish, settings)):
+            return without_cache
+        every = list(api.list(k8s.WHISPER_MODELS)) if every is None else every
+        return (resolve.fresh if spec.fresh else resolve.state)(wish, every, settings.models)
+
+    observed = replace(observed, model=state(spec.model))
+    return replace(observed, adapter=state(spec.adapter)) if spec.adapter else observed
 
 
 def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed | None:
@@ -77,7 +87,7 @@ def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed
         else:
             observed = replace(observed, job=job)
     if observed.job is None or observed.job.ended == "Failed":
-        observed = replace(observed, model=observe_model(api, spec, settings))
+        observed = _observe_models(api, observed, spec, settings)
     if observed.job and observed.job.ended == "Complete":
         # The result was written before the pod ended, but perhaps after this resource was read.
         again = api.get(k8s.TRANSCRIPTION_JOBS, name, namespace)
@@ -85,6 +95,11 @@ def observe(api: Api, namespace: str, name: str, settings: Settings) -> Observed
             return None
         fresh = resource_view(again)
         observed = replace(
-            fresh, job=observed.job, pods=observed.pods, model=observed.model, warnings=observed.warnings
+            fresh,
+            job=observed.job,
+            pods=observed.pods,
+            model=observed.model,
+            adapter=observed.adapter,
+            warnings=observed.warnings,
         )
     return observed

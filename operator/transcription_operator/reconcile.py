@@ -149,6 +149,7 @@ class Reconciler:
             spec,
             self._settings,
             model=action.model,
+            adapter=action.adapter,
             attempts_before=action.attempts_before,
             recreated_for=action.recreated_for,
         )

@@ -1,8 +1,8 @@
-"""Which WhisperModel a TranscriptionJob means, and what that one's status says to it."""
+"""Which WhisperModel a TranscriptionJob means by its model or adapter, and what that one's status says to it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -50,12 +50,7 @@ def state(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> Mo
     if found is not None:
         return _state_of(found)
     if wish.ref is None:
-        close = models.guess(str(wish), (item["metadata"]["name"] for item in every))
-        message = (
-            f"{wish} is neither a short name ({', '.join(models.SHORT_NAMES)}) nor a WhisperModel.{close} "
-            "Apply a WhisperModel of this name and this job goes on by itself; "
-            "or set spec.model to another one, which may change until the work starts."
-        )
+        message = _not_found(wish, [item["metadata"]["name"] for item in every])
         return ModelState("NotFound", str(wish), message=message)
     name = names.model_resource_name(wish.ref.repo, wish.ref.revision)
     if not policy.create:
@@ -65,6 +60,18 @@ def state(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> Mo
     else:
         return ModelState("Absent", name, argument=wish.ref.argument)
     return ModelState("NotAllowed", name, message=f"{message} {_ASK}")
+
+
+def _not_found(wish: ModelWish, every: Sequence[str]) -> str:
+    if wish.adapter:
+        field, what = "spec.adapter", f"There is no WhisperModel {wish}, which is this job's adapter."
+    else:
+        short, guess = ", ".join(models.SHORT_NAMES), models.guess(str(wish), every)
+        field, what = "spec.model", f"{wish} is neither a short name ({short}) nor a WhisperModel.{guess}"
+    return (
+        f"{what} Apply a WhisperModel of this name and this job goes on by itself; "
+        f"or set {field} to another one, which may change until the work starts."
+    )
 
 
 def fresh(wish: ModelWish, every: Iterable[Object], policy: ModelSettings) -> ModelState:

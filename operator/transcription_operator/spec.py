@@ -66,6 +66,7 @@ class Spec:
 
     audio: str | VolumePath
     model: models.ModelWish
+    adapter: models.ModelWish | None = field(default=None, kw_only=True)
     options: Mapping[str, Any]
     """The runner's options that come after its paths, by name, in the order in which they are passed."""
     mode: str = "batched"
@@ -155,6 +156,7 @@ def parse(spec: Mapping[str, Any]) -> Spec:
     return Spec(
         audio=source,
         model=models.parse(spec.get("model") or ""),
+        adapter=models.parse_adapter(spec["adapter"]) if spec.get("adapter") else None,
         options=dict(_options(spec)),
         mode=spec.get("mode") or "batched",
         device=spec.get("device") or "auto",
@@ -190,7 +192,9 @@ def _render(name: str, value: object) -> str:
     return str(value)  # booleans too: whisper takes Python's True and False
 
 
-def arguments(spec: Spec, *, model: str, output_name: str, model_dir: str, output_dir: str) -> list[str]:
+def arguments(
+    spec: Spec, *, model: str, adapter: str | None = None, output_name: str, model_dir: str, output_dir: str
+) -> list[str]:
     """The runner's command line. `--name=value`, so that no value can be taken for an option."""
     formats = dict.fromkeys(("json", *spec.output.formats))  # the durable copy is JSON, whatever else
     fixed: dict[str, object] = {
@@ -200,6 +204,8 @@ def arguments(spec: Spec, *, model: str, output_name: str, model_dir: str, outpu
         "output_name": output_name,
         "output_format": ",".join(formats),
     }
+    if adapter:
+        fixed["adapter"] = adapter
     if spec.output_argument:
         fixed["output"] = spec.output_argument
     fixed |= {"mode": spec.mode, "device": spec.device, "engine": spec.engine}

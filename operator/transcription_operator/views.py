@@ -101,7 +101,7 @@ class JobView:
 
 @dataclass(frozen=True)
 class ModelState:
-    """The state of a job's model, as its WhisperModel tells it."""
+    """The state of a job's model, or of its adapter, as a WhisperModel tells it."""
 
     status: str
     """NotNeeded, Baked, NoVolume; Absent, NotFound, NotAllowed, Unusable; Waiting, Retrying, Ready, Failed, Evicted."""
@@ -109,7 +109,7 @@ class ModelState:
     """The WhisperModel's name, whether there is one yet or not."""
     uid: str | None = None
     argument: str = ""
-    """What the runner's --model takes."""
+    """What the runner's --model, or --adapter, takes."""
     repairs: int = 0
     message: str = ""
     """What is the matter, and how far a download is."""
@@ -170,6 +170,7 @@ class Observed(Resource):
     namespace: str
     spec: Spec | SpecError
     model: ModelState = ModelState("Absent")
+    adapter: ModelState = ModelState("NotNeeded")
     job: JobView | None = None
     pods: Sequence[PodView] = ()
     warnings: Sequence[str] = ()

@@ -37,6 +37,8 @@ Samples: TypeAlias = NDArray[np.int16]
 _Container: TypeAlias = Any
 _Stream: TypeAlias = Any
 _Frame: TypeAlias = Any
+_Open: TypeAlias = tuple[contextlib.ExitStack, _Container, _Stream]
+"""A file that is open, and what closes it."""
 
 # Formats that ffmpeg sees in any bytes at all, as pictures made of characters.
 _TEXT_ART: Final = frozenset({"bin", "tty", "xbin", "idf", "adf"})
@@ -45,11 +47,12 @@ _log = logging.getLogger(__name__)
 
 
 class AudioFile:
-    """A local file with sound in it. Nothing is held open between calls."""
+    """A local file with sound in it. It stays open after a stretch in its middle was read, until `close`."""
 
     def __init__(self, path: Path) -> None:
         """Look at the file's header. Raises errors.BadAudio, SourceMissing, PermissionDenied."""
         self.path = path
+        self._kept: _Open | None = None
         _check_file(path)
         with profile.stage(profile.DECODE), self._open() as (container, stream):
             self.duration = _duration(container, stream)
@@ -82,6 +85,12 @@ class AudioFile:
         if size:
             yield position, np.concatenate(pending)
 
+    def close(self) -> None:
+        """Let go of the file; reading on opens it anew."""
+        if self._kept is not None:
+            self._kept[0].close()
+            self._kept = None
+
     def _clipped(self, first: int, last: int | None) -> Iterator[Samples]:
         for index, samples in self._samples(first / SAMPLE_RATE):
             piece = samples[max(0, first - index) :]
@@ -96,7 +105,7 @@ class AudioFile:
         """Pieces of samples from `start` seconds or earlier on, each with its index in the file."""
         first = round(start * SAMPLE_RATE)
         if start > 2 * _RUN_UP:
-            with self._open() as (container, stream):
+            with self._seekable() as (container, stream):
                 for by in _clocks(container, stream):
                     if not _seek(container, by, start - _RUN_UP):
                         continue
@@ -131,6 +140,20 @@ class AudioFile:
         with self._open() as (container, stream):
             first = next(_frames(container, stream), None)
             return None if first is None or first.time is None else float(first.time)
+
+    @contextlib.contextmanager
+    def _seekable(self) -> Iterator[tuple[_Container, _Stream]]:
+        """The file, to seek in. It is kept for the next stretch: where a format has no index (mp3, bare aac), ffmpeg
+        counts the packets up to each place, and goes on from what it has counted as long as the file is open."""
+        found, self._kept = self._kept, None  # one reader at a time: another one opens the file for itself
+        if found is None:
+            stack = contextlib.ExitStack()
+            found = stack, *stack.enter_context(self._open())
+        try:
+            yield found[1:]
+        finally:
+            self.close()
+            self._kept = found
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[_Container, _Stream]]:

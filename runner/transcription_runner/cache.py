@@ -105,13 +105,18 @@ def _local(path: Path) -> CachedModel:
     if not present:
         raise ModelMissing(f"There is no model at {path}.", hint="Check the path.")
     if path.is_dir():
-        if not (path / "config.json").is_file():
+        if not _has_config(path):
             raise ModelMissing(
                 f"{path} holds no model: it has no config.json.",
                 hint="Name the folder that holds config.json and the weights (in a Hugging Face cache: snapshots/…).",
             )
         _check_folder(path, "the model's own folder")
     return CachedModel(path=path, shown=str(path))
+
+
+def _has_config(folder: Path) -> bool:
+    """A model's configuration, or an adapter's."""
+    return (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
 
 
 def resolve(folder: Path, revision: str) -> str | None:
@@ -201,8 +206,7 @@ def _check_folder(folder: Path, shown: str) -> None:
         _check_shards(folder, shown)
     except PermissionError as error:
         raise explain(error, folder, "reading") from error
-    whole = (folder / "config.json").exists() or (folder / "adapter_config.json").exists()
-    if not whole or not weights:
+    if not _has_config(folder) or not weights:
         what = "config.json" if weights else "weights"
         raise CorruptModelCache(f"{shown} has no {what}: its download was interrupted.", hint=repair_hint(shown))
 

@@ -121,7 +121,8 @@ class Recording:
             self._kept = _join(self._kept)
 
     def close(self) -> None:
-        """Forget the sound: its room is another file's."""
+        """Forget the sound, whose room is another file's, and let go of the file."""
+        self._file.close()
         self._kept = None
         if self._reader is not None:
             self._reader.close()

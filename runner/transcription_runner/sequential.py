@@ -7,7 +7,7 @@ end on any answers.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Final
 
 from transcription_runner import prompts, words
@@ -47,10 +47,13 @@ class Sequential:
         frames: int,
         language: str | None,
         prompt_length: int = 223,
+        silent: Callable[[int, int], bool] | None = None,
     ) -> None:
         """Begin a file of `frames` frames.
 
-        language: None has it detected. prompt_length: tokens of context that a window can take.
+        language: None has it detected. prompt_length: tokens of context that a window can take. silent: whether the
+        file holds nothing at all from one frame to another; such a window is not asked for, unless
+        `no_speech_threshold` is None.
         """
         self.position = 0
         self.language = language
@@ -58,6 +61,7 @@ class Sequential:
         self._codec = codec
         self._frames = frames
         self._prompt_length = prompt_length
+        self._silent = silent if options.no_speech_threshold is not None else None
         self._segments: list[Segment] = []
         self._tokens: list[int] = []
         self._initial: list[int] = []
@@ -123,6 +127,9 @@ class Sequential:
             while seek < end:
                 self.position = seek
                 size = min(WINDOW, self._frames - seek, end - seek)
+                if self._silent is not None and self._silent(seek, seek + size):
+                    seek += size
+                    continue
                 cut = Cut(((seek, seek + size),))
                 result = yield from self._decode(cut, self._prompt(prompt_since))
                 following = seek + size

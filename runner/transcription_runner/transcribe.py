@@ -20,6 +20,7 @@ from transcription_runner.batched import Batched, pack
 from transcription_runner.engine import Engine, available_cpus
 from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
+from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler
 from transcription_runner.sequential import Sequential, clip_frames
@@ -211,13 +212,15 @@ class _Heed:
 
 def _machine(engine: Engine, recording: Recording, options: TranscribeOptions, heed: Listener) -> Machine:
     if options.mode == "sequential":
-        recording.scan(options.clips, [heed])
+        silence = DigitalSilence()
+        recording.scan(options.clips, [heed, silence])
         return Sequential(
             options,
             engine.tokenizer,
             frames=recording.frames,
             language=options.language,
             prompt_length=engine.prompt_length,
+            silent=silence.covers,
         )
     return Batched(
         options,

@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--batches", type=int, nargs="+", metavar="SIZE", help="so many windows at once against alone")
     parser.add_argument("--asking", default="greedy", choices=OPTIONS, metavar="OPTIONS", help="with --batches")
     parser.add_argument("--only", default="", help='pairs with this in their name, as in "silence / words"')
+    parser.add_argument("--remember", action="store_true", help="have openai-whisper's results cached, compare nothing")
     parser.add_argument("--threads", type=int, default=1, help="the processor's, for either program")
     parser.add_argument("--log", type=Path, help="a file with a line of JSON for every run: goes on after them")
     parser.add_argument("--report", type=Path, nargs="+", metavar="LOG", help="print what these logs say, run nothing")
@@ -60,6 +61,11 @@ def _outcomes(arguments: argparse.Namespace, model: str) -> Iterator[Outcome]:
         yield from batches.compare(engine, model, arguments.asking, arguments.batches, recorded)
         return
     reference = Reference(model)
+    if arguments.remember:
+        for pair in _pairs(arguments, model):
+            running.remember(reference, pair, multilingual=engine.multilingual)
+            print(f"{model}: {pair.name}", flush=True)
+        return
     done = {(each.model, each.pair) for each in running.read(arguments.log)}
     for pair in _pairs(arguments, model):
         if (model, pair.name) not in done and (outcome := running.run(engine, reference, pair)):

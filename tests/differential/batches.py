@@ -1,11 +1,13 @@
-"""Many files in one batch against each of them alone: text and tokens must be equal, bit for bit."""
+"""Many files in one batch against each of them alone: text and tokens must be equal, bit for bit.
+
+What is sampled too: the random numbers of a window are its own, whatever it shares a batch with.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tests.differential import drawing
 from tests.differential.comparing import differences
 from tests.differential.hearing import samples
 from tests.differential.options import OPTIONS
@@ -16,6 +18,8 @@ from transcription_runner.transcribe import transcribe_many
 
 #: Short ones of every kind, for a level that has little time.
 FEW = ("dashwood", "one word", "cards", "babble", "very fast", "hiss")
+#: Some with a second window, whose prompt is the text before, beside others without a prompt.
+CONTEXTS = ("one word", "a bit over 30 s", "cards", "exactly 30 s")
 
 
 def compare(
@@ -40,6 +44,4 @@ def _said(engine: Engine, asking: str, size: int, recorded: Sequence[str]) -> di
     paths = {RECORDINGS[name].path(): name for name in recorded}
     seconds = min(len(samples(path)) / 16_000 for path in paths)
     options = options_of({**asked.of("en", seconds), "batch_size": size})
-    with drawing.here(asked.draws):
-        outcomes = list(transcribe_many(engine, paths, options))
-    return {paths[outcome.path]: outcome.result for outcome in outcomes}
+    return {paths[outcome.path]: outcome.result for outcome in transcribe_many(engine, paths, options)}

@@ -26,7 +26,7 @@ class Owner:
 
 @dataclass(frozen=True)
 class Model:
-    """What the runner's --model takes, and the WhisperModel that it comes from, if any."""
+    """What the runner's --model, or --adapter, takes, and the WhisperModel that it comes from, if any."""
 
     argument: str
     name: str | None = None
@@ -63,10 +63,11 @@ def _volumes(spec: Spec, settings: Settings) -> list[Manifest]:
 
 
 def _models_mounts(spec: Spec, settings: Settings) -> list[Manifest]:
-    """The pod's own folder, or the shared one, read-only; none for a model that the image has."""
+    """The pod's own folder, or the shared one, read-only; none where the image has all that is needed."""
     if spec.fresh:
         return [{"name": "models", "mountPath": pods.MODELS_MOUNT}]
-    if spec.model.ref in settings.baked_models or not settings.cache.shared:
+    wishes = [spec.model, *([spec.adapter] if spec.adapter else [])]
+    if not settings.cache.shared or all(wish.ref in settings.baked_models for wish in wishes):
         return []
     return [{"name": pods.CACHE_VOLUME, "mountPath": pods.MODELS_MOUNT, "subPath": "models", "readOnly": True}]
 
@@ -120,13 +121,14 @@ def _prepare(owner: Owner, settings: Settings) -> Manifest:
     )
 
 
-def _pod(owner: Owner, spec: Spec, model: Model, settings: Settings) -> Manifest:
+def _pod(owner: Owner, spec: Spec, model: Model, adapter: Model | None, settings: Settings) -> Manifest:
     runner = pods.container(
         names.CONTAINER,
         settings,
         args=specs.arguments(
             spec,
             model=model.argument,
+            adapter=adapter.argument if adapter else None,
             output_name=owner.name,
             model_dir=pods.MODELS_MOUNT,
             output_dir=pods.TRANSCRIPTS_MOUNT,
@@ -164,6 +166,7 @@ def build(
     settings: Settings,
     *,
     model: Model,
+    adapter: Model | None = None,
     attempts_before: int = 0,
     recreated_for: str | None = None,
 ) -> Manifest:
@@ -171,10 +174,13 @@ def build(
     labels = {**names.labels("transcription-job", "runner"), names.LABEL_JOB: names.job_label(owner.name)}
     if model.name:
         labels[names.LABEL_MODEL] = model.name
+    if adapter and adapter.name:
+        labels[names.LABEL_ADAPTER] = adapter.name
     annotations = {names.ANNOTATION_JOB: owner.name}
     memory = {
         names.ANNOTATION_ATTEMPTS: str(attempts_before),
         names.ANNOTATION_MODEL_VERSION: model.version,
+        names.ANNOTATION_ADAPTER_VERSION: adapter.version if adapter else None,
         names.ANNOTATION_RECREATED: recreated_for,
     }
     job_labels = {**labels, names.LABEL_QUEUE: spec.queue} if spec.queue else labels
@@ -191,7 +197,7 @@ def build(
         "suspend": bool(spec.queue) or spec.suspend,
         "template": {
             "metadata": {"labels": labels, "annotations": annotations},
-            "spec": _pod(owner, spec, model, settings),
+            "spec": _pod(owner, spec, model, adapter, settings),
         },
     }
     if spec.active_deadline is not None:

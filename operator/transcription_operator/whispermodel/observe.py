@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -90,10 +91,11 @@ def _siblings(observed: ObservedModel, spec: ModelSpec, every: Sequence[Object])
 
 
 def _usage(api: Api, observed: ObservedModel, every: Sequence[Object]) -> Usage:
-    selector = f"{names.LABEL_MODEL}={observed.name},{_RUNNERS}"
+    selectors = [f"{use}={observed.name},{_RUNNERS}" for use in (names.LABEL_MODEL, names.LABEL_ADAPTER)]
     active, last = [], None
     # The API server can leave out those that have succeeded: of a busy cluster's Jobs these are most.
-    for item in api.list(k8s.JOBS, labels=selector, fields="status.successful=0"):
+    unfinished = (api.list(k8s.JOBS, labels=each, fields="status.successful=0") for each in selectors)
+    for item in itertools.chain.from_iterable(unfinished):
         job = job_view(item)
         if not job.ended:
             meta = item["metadata"]
@@ -101,7 +103,7 @@ def _usage(api: Api, observed: ObservedModel, every: Sequence[Object]) -> Usage:
             last = observed.now
     known = times.parse(observed.status.get("lastUsed"))
     if last is None and (known is None or observed.now - known >= _USE_STEP):
-        last = _newest(api, selector)
+        last = _newest(api, selectors)
     usage = Usage(tuple(sorted(active)), last)
     current = {**observed.status, "lastUsed": times.render(last) if last else observed.status.get("lastUsed")}
     due = retention.is_due(current, observed.retention.days, observed.now)
@@ -111,18 +113,23 @@ def _usage(api: Api, observed: ObservedModel, every: Sequence[Object]) -> Usage:
     return usage
 
 
-def _newest(api: Api, selector: str) -> datetime | None:
-    items = api.list(k8s.JOBS, labels=selector, metadata_only=True)
+def _newest(api: Api, selectors: Sequence[str]) -> datetime | None:
+    items = itertools.chain.from_iterable(api.list(k8s.JOBS, labels=each, metadata_only=True) for each in selectors)
     return max((created_at(item["metadata"]["creationTimestamp"]) for item in items), default=None)
+
+
+def _wishes(spec: Object) -> list[models.ModelWish]:
+    try:
+        adapter = [models.parse_adapter(spec["adapter"])] if spec.get("adapter") else []
+        return [models.parse(spec.get("model") or ""), *adapter]
+    except SpecError:
+        return []
 
 
 def _is_awaited(api: Api, name: str, every: Sequence[Object]) -> bool:
     for item in api.list(k8s.TRANSCRIPTION_JOBS, labels=f"{names.LABEL_FINISHED}!=true"):
-        try:
-            wish = models.parse((item.get("spec") or {}).get("model") or "")
-        except SpecError:
-            continue
-        found = resolve.find(wish, every)
-        if found is not None and found["metadata"]["name"] == name:
-            return True
+        for wish in _wishes(item.get("spec") or {}):
+            found = resolve.find(wish, every)
+            if found is not None and found["metadata"]["name"] == name:
+                return True
     return False

@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
 CHANGES: dict[str, Any] = {
     "audio": {"url": "s3://bucket/other.mp3"},
     "model": "small",
+    "adapter": "owner/base-lora",
     "language": "fr",
     "languages": ["de"],
     "task": "translate",

@@ -104,6 +104,24 @@ def test_declared_ahead_it_is_there_before_the_first_job(
     assert world.model(name)["status"]["lastUsed"]
 
 
+def test_an_adapter_is_a_second_model(world: World, stand_in: StandIn, namespace: str, repo: str, name: str):
+    world.apply_model(f"{name}-lora", {"hub": {"repo": f"{repo}-lora"}})
+    world.apply(namespace, cache="Shared", model=repo, adapter=f"{name}-lora")
+    stand_in.ends(world.pod_of(world.download(repo)), 0, a_report())
+    until(
+        lambda: f"{name}-lora" in world.condition(namespace, "ModelReady").get("message", ""),
+        "only the adapter is missing",
+    )
+    assert not list(world.api.list(k8s.JOBS, namespace)), "no runner before its adapter"
+    stand_in.ends(world.pod_of(world.download(f"{repo}-lora")), 0, a_report())
+    made = world.job(namespace)
+    assert made["metadata"]["labels"][names.LABEL_ADAPTER] == f"{name}-lora"
+    assert f"--adapter={repo}-lora" in made["spec"]["template"]["spec"]["containers"][0]["args"]
+    until(lambda: world.model(f"{name}-lora")["status"].get("users") == 1, "its user is counted")
+    world.delete_model(f"{name}-lora")
+    assert f"{namespace}/interview" in world.until_model(f"{name}-lora", "Ready=False/InUse")["message"]
+
+
 def test_a_name_that_nobody_knows_waits_until_somebody_applies_it(
     world: World, stand_in: StandIn, namespace: str, repo: str
 ):

@@ -61,6 +61,7 @@ class a_job:  # noqa: N801  (read: "a job that ...")
             "spec": {"audio": {"url": "s3://bucket/interview.mp3"}, "model": "base"},
         }
         self._model = ModelState("Ready", MODEL, "model-uid", argument="openai/whisper-base")
+        self._adapter = ModelState("NotNeeded")
         self._job: JobView | None = None
         self._pods: list[PodView] = []
         self._warnings: list[str] = []
@@ -119,6 +120,10 @@ class a_job:  # noqa: N801  (read: "a job that ...")
         if status == "Absent":
             self._model = replace(self._model, uid=None)
         return self
+
+    def with_adapter(self, status: str = "Ready", **fields: Any) -> a_job:
+        self._adapter = replace(ModelState(status, "lora", "lora-uid", argument="owner/lora"), **fields)
+        return self.having(adapter="owner/lora")
 
     def whose_download_failed(
         self, reason: str, message: str = "no such model. Do this.", *, ago: timedelta = timedelta()
@@ -188,6 +193,7 @@ class a_job:  # noqa: N801  (read: "a job that ...")
             resource_view(copy.deepcopy(self.manifest)),
             now=self._now,
             model=self._model,
+            adapter=self._adapter,
             job=self._job,
             pods=tuple(self._pods),
             warnings=tuple(self._warnings),

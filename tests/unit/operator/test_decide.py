@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.operator.building import MODEL, NOW, RESULT, a_job, condition, state
+from transcription_operator import names
 from transcription_operator.decide import (
     AskForModel,
     AskForRepair,
@@ -120,6 +121,56 @@ def test_a_model_that_nobody_knows_is_waited_for():
     assert plan.status["phase"] == "WaitingForModel"
     assert state(plan, "ModelReady") == "False/ModelNotFound"
     assert plan.waits_for == "large-v33"
+
+
+# --- its adapter -------------------------------------------------------------------------------------------
+
+LORA = Model("owner/lora", "lora", "lora-uid.0")
+
+
+def test_an_adapter_is_there_before_the_job_as_well():
+    plan = plan_of(a_job().with_adapter("Waiting"))
+    assert plan.actions == ()
+    assert (plan.status["phase"], plan.waits_for) == ("WaitingForModel", "lora")
+    assert "WhisperModel lora brings owner/lora" in condition(plan, "ModelReady")["message"]
+    plan = plan_of(a_job().with_adapter())
+    assert plan.actions == (EnsureAccess(), CreateJob(CACHED, LORA))
+    message = condition(plan, "ModelReady")["message"]
+    assert MODEL in message
+    assert "owner/lora@main is in the cache (WhisperModel lora)" in message
+
+
+def test_model_and_adapter_come_at_the_same_time():
+    plan = plan_of(a_job().whose_model_is("Absent").with_adapter("Absent", uid=None))
+    assert plan.actions == (EnsureModel(BASE), EnsureModel(ModelRef("owner/lora")))
+    assert plan.waits_for == MODEL
+
+
+@pytest.mark.parametrize("status", ["NotAllowed", "Unusable", "NoVolume", "Failed"])
+def test_an_adapter_that_cannot_be_had_ends_the_job_before_its_model_is_asked_for(status):
+    job = a_job().whose_model_is("Absent").with_adapter(status, message="Do this.", failed_at=NOW)
+    plan = plan_of(job)
+    assert plan.status["phase"] == "Failed"
+    assert "Do this." in condition(plan, "Failed")["message"]
+    assert plan.actions == (MarkFinished(),)
+
+
+def test_what_may_be_damaged_is_repaired_the_adapter_too():
+    relied_on = {names.ANNOTATION_MODEL_VERSION: "model-uid.0", names.ANNOTATION_ADAPTER_VERSION: "lora-uid.0"}
+    job = a_job().with_adapter().with_failed_job().with_failure("CorruptModelCache")
+    job.with_job(ended="Failed", ended_at=NOW, annotations=relied_on)
+    plan = plan_of(job)
+    assert plan.actions == (
+        AskForRepair(MODEL, "model-uid.0"),
+        AskForRepair("lora", "lora-uid.0"),
+        DeleteJob("job-uid"),
+    )
+    job.after(plan).with_adapter(repairs=1)._job = None
+    repaired = plan_of(job)
+    assert state(repaired, "ModelReady") == "True/Repaired"
+    job.with_job(ended="Failed", ended_at=NOW, annotations={names.ANNOTATION_ADAPTER_VERSION: "lora-uid.1"})
+    baked = plan_of(job.whose_model_is("Baked", uid=None).with_adapter(repairs=1))
+    assert baked.actions == (AskForRepair("lora", "lora-uid.1"), DeleteJob("job-uid")), "the image is not repaired"
 
 
 # --- suspension and queues ---------------------------------------------------------------------------------

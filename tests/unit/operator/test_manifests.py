@@ -16,6 +16,7 @@ from transcription_operator.whispermodel.views import Task
 
 OWNER = runner_job.Owner("team-a", "interview", "uid-1")
 MODEL = runner_job.Model("openai/whisper-base", "base", "model-uid.0")
+LORA = runner_job.Model("owner/lora", "lora", "lora-uid.0")
 
 
 def job_for(settings_changes: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
@@ -255,6 +256,21 @@ def test_a_runner_is_counted_as_a_user_of_its_model():
     job = job_for()
     assert job["metadata"]["labels"]["transcription.dev/model"] == "base"
     assert job["metadata"]["annotations"]["transcription.dev/model-version"] == "model-uid.0"
+
+
+def test_an_adapter_is_passed_and_counted():
+    parsed = a_job().with_adapter().observed().spec
+    assert isinstance(parsed, Spec)
+
+    def job(**changes: Any) -> dict[str, Any]:
+        return runner_job.build(OWNER, parsed, settings(**changes), model=MODEL, adapter=LORA)
+
+    assert runner_of(job())["args"][1:3] == ["--model=openai/whisper-base", "--model_dir=/models"]
+    assert "--adapter=owner/lora" in runner_of(job())["args"]
+    assert job()["metadata"]["labels"]["transcription.dev/adapter"] == "lora"
+    assert job()["metadata"]["annotations"]["transcription.dev/adapter-version"] == "lora-uid.0"
+    assert "/models" in mounts_of(runner_of(job(bakedModels=["base"]))), "the image has the model alone"
+    assert "/models" not in mounts_of(runner_of(job(bakedModels=["base", "owner/lora"])))
 
 
 def test_a_download():

@@ -68,6 +68,12 @@ def test_no_models(written):
         models.parse(written)
 
 
+@pytest.mark.parametrize("written", ["", "Lora", "lora@main", "./lora", "/models/lora", "a/b@../c"])
+def test_no_adapters(written):
+    with pytest.raises(SpecError, match=r"spec\.adapter"):
+        models.parse_adapter(written)
+
+
 @pytest.mark.parametrize(
     "audio",
     [

@@ -75,6 +75,16 @@ def test_a_misspelt_name_is_guessed_at():
     assert "Did you mean 'interviews'?" in state_of("interview", a_model("interviews")).message
 
 
+def test_an_adapter_has_no_short_names():
+    wish = models.parse_adapter("base")
+    missing = resolve.state(wish, [a_model().that_is_ready().manifest], ANY)
+    assert missing.status == "Ready", "a WhisperModel of that name"
+    missing = resolve.state(wish, [], ANY)
+    assert missing.status == "NotFound"
+    assert "set spec.adapter to another one" in missing.message
+    assert resolve.state(models.parse_adapter("owner/lora@v2"), [], ANY).argument == "owner/lora@v2"
+
+
 @pytest.mark.parametrize(
     ("model", "status"),
     [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import wave
 from pathlib import Path
 from unittest import mock
 
@@ -176,6 +177,23 @@ def test_creeping_is_never_cut_short(openai_tiny_en):
     heard = Heard(openai_tiny_en, 5, creeping, most=1000)
     assert len(heard.mels) == 250
     assert len(asked_here(500, creeping)) == 10
+
+
+def test_digital_silence_has_words(openai_tiny_en, tiny_en, tmp_path):
+    said = samples(recordings.dashwood())
+    heard = np.concatenate([said, np.zeros(70 * 16_000, np.float32)])
+    options = {**GREEDY, "condition_on_previous_text": False}
+    theirs = openai_tiny_en.transcribe(heard, fp16=False, language="en", **options)
+    assert [segment["text"] for segment in theirs["segments"] if segment["start"] >= 30]
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((heard * 32768).astype(np.int16).tobytes())
+    ours = transcribe(tiny_en, path, TranscribeOptions(**options))
+    assert [segment["text"] for segment in ours["segments"]] == [theirs["segments"][0]["text"]]
+    ours = transcribe(tiny_en, path, TranscribeOptions(**options, no_speech_threshold=None))
+    theirs = openai_tiny_en.transcribe(heard, fp16=False, language="en", **options, no_speech_threshold=None)
+    assert ours["text"] == theirs["text"]
 
 
 def test_what_json_lacks_is_written(tmp_path):

@@ -43,6 +43,15 @@ def test_files_in_one_batch_say_what_they_say_alone(tiny_en):
     assert [outcome for outcome in outcomes if outcome.found] == []
 
 
+@pytest.mark.parametrize(
+    "asking", ["words of beams", "fallback by probability", "a prompt carried", "hot, best of five, words"]
+)
+def test_whatever_is_asked_of_them(tiny_en, asking):
+    outcomes = list(batches.compare(tiny_en, "tiny.en", asking, (4,), batches.CONTEXTS))
+    assert len(outcomes) == len(batches.CONTEXTS)
+    assert [outcome for outcome in outcomes if outcome.found] == []
+
+
 def result(**changes):
     segment = {"id": 0, "seek": 0, "start": 0.0, "end": 1.0, "text": " a", "tokens": [1], "temperature": 0.0}
     segment |= {"avg_logprob": -0.1, "no_speech_prob": 0.1, "compression_ratio": 0.8}

@@ -53,12 +53,27 @@ def first_rungs(asked) -> list[Decode]:
     return [request for request in decodes(asked) if request.temperature == 0]
 
 
-def machine(frames: int, **options) -> Sequential:
+class Silence:
+    """A recording that holds nothing in these spans of frames, and the windows that it was left out of."""
+
+    def __init__(self, *spans: tuple[int, int]) -> None:
+        self.spans = spans
+        self.left_out: list[tuple[int, int]] = []
+
+    def __call__(self, start: int, end: int) -> bool:
+        found = any(first <= start and end <= last for first, last in self.spans)
+        if found:
+            self.left_out.append((start, end))
+        return found
+
+
+def machine(frames: int, silence: Silence | None = None, **options) -> Sequential:
     return Sequential(
         TranscribeOptions(**{"language": "en", **options}),
         Codec(),
         frames=frames,
         language=options.get("language", "en"),
+        silent=silence or Silence(),
     )
 
 
@@ -110,6 +125,22 @@ def test_silence_is_skipped_and_not_repeated():
     asked = drive(it, forever(result([BEGIN, 1, BEGIN + 100], logprob=-1.5, silence=0.9)))
     assert [(request.cut.start, request.temperature) for request in asked] == [(0, 0.0), (3000, 0.0)]
     assert it.result() == {"text": "", "segments": [], "language": "en"}
+
+
+def test_windows_without_any_sound_are_not_asked_for():
+    silence = Silence((2900, 9000))
+    it = machine(12_000, silence)
+    asked = drive(it, forever(result([BEGIN, 1, BEGIN + 1500])))
+    assert [request.cut.start for request in asked] == [0, 9000]
+    assert silence.left_out == [(3000, 6000), (6000, 9000)]
+    assert asked[1].prompt == (BEGIN, 1, BEGIN + 1500), "the context goes on"
+
+
+def test_without_a_threshold_they_are():
+    asked = drive(
+        machine(6000, Silence((0, 6000)), no_speech_threshold=None), forever(result([BEGIN, 1, BEGIN + 1500]))
+    )
+    assert [request.cut.start for request in asked] == [0, 3000]
 
 
 def test_no_prompt_after_a_high_temperature():
@@ -186,9 +217,10 @@ def test_never_goes_back_never_leaves_out_and_always_ends(frames, answers, data)
         "initial_prompt": data.draw(st.sampled_from([None, "a b c"])),
         "hotwords": data.draw(st.sampled_from([None, "d e"])),
     }
-    it = machine(frames, **options)
+    silence = Silence(*data.draw(st.lists(st.tuples(st.integers(0, frames), st.integers(0, frames)), max_size=3)))
+    it = machine(frames, silence, **options)
     asked = first_rungs(drive(it, forever(*answers)))
-    heard = [request.cut.pieces[0] for request in asked]
+    heard = sorted([request.cut.pieces[0] for request in asked] + silence.left_out)
     assert bool(heard) is bool(frames)
     assert not heard or heard[0][0] == 0
     for (start, end), following in zip(heard, [*(start for start, _ in heard[1:]), frames], strict=False):
@@ -240,7 +272,8 @@ def test_no_audio_has_text_twice(frames, answers):
     data=st.data(),
 )
 def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
-    it = machine(frames, word_timestamps=True, hallucination_silence_threshold=threshold)
+    silence = Silence(*data.draw(st.lists(st.tuples(st.integers(0, frames), st.integers(0, frames)), max_size=2)))
+    it = machine(frames, silence, word_timestamps=True, hallucination_silence_threshold=threshold)
     script = forever(*answers)
     last, end = -1, 0
     asked = 0
@@ -274,8 +307,10 @@ def test_words_never_make_it_go_back_or_hang(frames, answers, threshold, data):
         else:
             if request.temperature == 0:
                 # Whisper lets a last word, and so the next window, reach over the end by a word's median length.
-                assert last < request.cut.start <= end + 70
-                last, end = request.cut.pieces[0]
+                for start, stop in [*silence.left_out, request.cut.pieces[0]]:
+                    assert last < start <= end + 70
+                    last, end = start, stop
+                silence.left_out.clear()
             it.take(request, next(script))
     for segment in it.result()["segments"]:
         assert "words" in segment

@@ -63,6 +63,13 @@ def test_the_language_of_silence_is_asked_for_once(base, asked, tmp_path):
     assert asked == {"encoded": 1, "decoded": 0}
 
 
+def test_two_hours_of_digital_silence_are_not_decoded_in_sequence_either(tiny_en, asked, tmp_path):
+    found = transcribe(tiny_en, sparse(tmp_path / "silence.wav", 2), TranscribeOptions(mode="sequential"))
+    assert found["text"] == ""
+    assert found["segments"] == []
+    assert asked == {"encoded": 0, "decoded": 0}
+
+
 @pytest.mark.parametrize("kind", ["noise", "music"])
 def test_noise_and_music_cost_little_and_yield_no_words(tiny_en, asked, tmp_path, kind):
     source = getattr(recordings, kind)()

@@ -52,6 +52,16 @@ def test_from_a_folder_and_from_a_hub(run, adapter, tmp_path):
     assert online == offline == changed
 
 
+def test_its_folder_is_verified_as_a_models_is_and_is_no_model(run, adapter):
+    assert run("models", "verify", adapter, model=False).code == 0
+    done = run(recordings.dashwood(), *QUICK, "--model", adapter, model=False)
+    assert done.code == 64
+    assert "give" in done.err.lower()
+    assert "--adapter" in done.err
+    (adapter / "adapter_config.json").unlink()
+    assert run("models", "verify", adapter, model=False).code == 66
+
+
 def test_what_is_not_there(run, tmp_path, adapter):
     small = ("--model", tiny_random.tiny_random(), "--model_dir", tmp_path / "cache")
     for name, code, said in (
