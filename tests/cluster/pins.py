@@ -104,5 +104,6 @@ DEBIAN_PACKAGES = (
     DebianPackage("buildah", "buildah", "builds the container images"),
     DebianPackage("debootstrap", "debootstrap", "the images' base"),
     DebianPackage("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "the images' base"),
+    DebianPackage("bindfs", "bindfs", "a volume that is slow"),
     DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
 )
