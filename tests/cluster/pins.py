@@ -105,5 +105,6 @@ DEBIAN_PACKAGES = (
     DebianPackage("debootstrap", "debootstrap", "the images' base"),
     DebianPackage("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "the images' base"),
     DebianPackage("bindfs", "bindfs", "a volume that is slow"),
+    DebianPackage("prometheus", "prometheus", "reads the operator's metrics as a cluster's would"),
     DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
 )
