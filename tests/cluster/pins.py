@@ -58,6 +58,7 @@ def go_modules() -> tuple[GoModule, ...]:
     return (
         GoModule("pause", tools / "pause", {"pause": "pause"}, packages=(".",)),
         GoModule("coredns", tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
+        GoModule("efs", tools / "efs", {"efs": "efs-csi"}, packages=(".",)),
         GoModule("versitygw", tools / "versitygw", {"versitygw": "versitygw"}),
         GoModule(
             "kubernetes",
