@@ -15,6 +15,7 @@ from transcription_operator.keys import AnyKey, Key, ModelKey
 from transcription_operator.queue import WorkQueue
 from transcription_operator.sweeper import UNFINISHED
 from transcription_operator.waiters import Waiters
+from transcription_operator.whispermodel.views import held_up
 
 _USE_DELAY = 5.0
 """Seconds between a runner Job's event and the count of its model's users: many events are one count."""
@@ -41,6 +42,11 @@ def model_mark(body: Mapping[str, Any]) -> tuple[Any, ...]:
     conditions = [(c.get("type"), c.get("status"), c.get("reason")) for c in status.get("conditions") or []]
     percent = int((status.get("progress") or {}).get("percent") or 0)
     return status.get("phase"), repr(conditions), status.get("repairs"), percent // 10
+
+
+def _of_a_model(meta: Mapping[str, Any], body: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What of a WhisperModel concerns itself, besides its spec."""
+    return repr(meta.get("annotations")), repr(meta.get("finalizers")), held_up(body.get("status") or {})
 
 
 class News:
@@ -117,7 +123,7 @@ def build(
         if type == "DELETED":
             news.forget(key)
             waiting_news.forget(key)
-        elif news.is_news(key, meta, repr(meta.get("annotations")), repr(meta.get("finalizers"))):
+        elif news.is_news(key, meta, *_of_a_model(meta, body)):
             queue.add(key)
         if type == "DELETED" or waiting_news.is_news(key, meta, model_mark(body)):
             for waiting in for_models.of(key.name):

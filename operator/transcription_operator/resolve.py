@@ -15,6 +15,7 @@ from transcription_operator.models import ModelRef, ModelWish
 from transcription_operator.settings import ModelSettings, Settings
 from transcription_operator.views import ModelState, Object
 from transcription_operator.whispermodel.spec import HubSource, ModelSpec, parse
+from transcription_operator.whispermodel.views import held_up
 
 
 def _spec(item: Object) -> ModelSpec | None:
@@ -156,6 +157,9 @@ def _verdict(meta: Object, status: Object, ready: Condition) -> tuple[str, str]:
             return "Evicted", message
     if (status.get("retry") or {}).get("at"):
         return "Retrying", message
+    reason = ready.get("reason")
+    if reason and reason == held_up(status):
+        message = f"{reason}: {message}"
     return "Waiting", f"{_progress(status)} {message}".strip()
 
 

@@ -27,6 +27,7 @@ from transcription_runner.filesystem import (
     make_folder,
     write_durably,
 )
+from transcription_runner.flushing import flushing
 from transcription_runner.hashes import ContentHash, content_hash, following
 from transcription_runner.hub_origin import HubOrigin
 from transcription_runner.locks import is_alone, only_one
@@ -262,15 +263,17 @@ class _Session:
         if start > file.size:
             os.truncate(part, 0)
             start = 0
-        with following(part, file.size, git=file.by_git, md5=file.md5 is not None) as follower:
+        with (
+            following(part, file.size, git=file.by_git, md5=file.md5 is not None) as follower,
+            flushing(part, start) as flusher,
+        ):
             if start:
                 _log.info("%s: going on at byte %d of %d", file.name, start, file.size)
                 self.tally.skip(start)
                 follower.advance(start)
             if start < file.size:
-                self.origin.fetch(file, part, start, self.tally.arrival(follower, start))
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
+                self.origin.fetch(file, part, start, self.tally.arrival(follower, flusher, start))
+            self.tally.count(0, flusher.finish())
             return follower.finish()
 
     def _install(self, listing: Listing, files: list[RemoteFile]) -> str:

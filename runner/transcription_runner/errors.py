@@ -12,7 +12,8 @@ from enum import StrEnum
 class Reason(StrEnum):
     """What kept a model from the cache, finer than the error's class; each has a line in docs/model-cache.md.
 
-    It is the error's `reason` in a receipt, and becomes the reason of a WhisperModel's condition.
+    It is the error's `reason` in a receipt, or the progress's where a download only takes long, and becomes the reason
+    of a WhisperModel's condition.
     """
 
     REPOSITORY_NOT_FOUND = "RepositoryNotFound"
@@ -28,6 +29,7 @@ class Reason(StrEnum):
     STALLED = "Stalled"
     VOLUME_FULL = "VolumeFull"
     VOLUME_READ_ONLY = "VolumeReadOnly"
+    VOLUME_SLOW = "VolumeSlow"
     WRONG_OWNER = "WrongOwner"
     CHECKSUM_MISMATCH = "ChecksumMismatch"
     UNSAFE_WEIGHTS = "UnsafeWeights"

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from transcription_runner.errors import Reason
+from transcription_runner.flushing import Flusher
 from transcription_runner.hashes import Follower
 from transcription_runner.model_report import ModelReporter
 from transcription_runner.progress import Meter, human_bytes
@@ -73,12 +75,12 @@ class Tally:
         """Something failed, and is tried again."""
         self._retries += 1
 
-    def arrival(self, follower: Follower, start: int) -> FileArrival:
+    def arrival(self, follower: Follower, flusher: Flusher, start: int) -> FileArrival:
         """Who is told of one file's bytes, from byte `start` on."""
-        return FileArrival(self, follower, start)
+        return FileArrival(self, follower, flusher, start)
 
     def count(self, count: int, seconds: float) -> None:
-        """So many bytes were written, which took so long."""
+        """So many bytes were written, or flushed, which took so long."""
         self._writing += seconds
         self._meter.add(count)
         if self.slow and not self._told_slow:
@@ -113,6 +115,7 @@ class Tally:
             "bytesPerSecond": round(self._meter.speed),
             "etaSeconds": round(left) if left is not None else None,
             "file": self._file,
+            "reason": Reason.VOLUME_SLOW if self.slow else None,
             "message": message[:1000],
             "updatedAt": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
@@ -134,25 +137,27 @@ class Tally:
 
 
 class FileArrival:
-    """One file's bytes as they are written: counted, and hashed behind the writer."""
+    """One file's bytes as they are written: counted, and hashed and flushed behind the writer."""
 
-    def __init__(self, tally: Tally, follower: Follower, start: int) -> None:
+    def __init__(self, tally: Tally, follower: Follower, flusher: Flusher, start: int) -> None:
         """From byte `start` on."""
         self._tally = tally
         self._follower = follower
+        self._flusher = flusher
         self._position = start
 
     def got(self, count: int, seconds: float) -> None:
         """So many more bytes were written, which took so long."""
         self._position += count
         self._follower.advance(self._position)
-        self._tally.count(count, seconds)
+        self._tally.count(count, seconds + self._flusher.advance(self._position))
 
     def restart(self) -> None:
         """The file is written again from its beginning."""
         self._tally.skip(-self._position)
         self._position = 0
         self._follower.restart()
+        self._flusher.restart()
 
     def retry(self) -> None:
         """Something failed, and is tried again."""

@@ -58,6 +58,7 @@ def go_modules() -> tuple[GoModule, ...]:
     return (
         GoModule("pause", tools / "pause", {"pause": "pause"}, packages=(".",)),
         GoModule("coredns", tools / "coredns", {"coredns": "coredns"}, packages=(".",)),
+        GoModule("efs", tools / "efs", {"efs": "efs-csi"}, packages=(".",)),
         GoModule("versitygw", tools / "versitygw", {"versitygw": "versitygw"}),
         GoModule(
             "kubernetes",
@@ -104,5 +105,7 @@ DEBIAN_PACKAGES = (
     DebianPackage("buildah", "buildah", "builds the container images"),
     DebianPackage("debootstrap", "debootstrap", "the images' base"),
     DebianPackage("debian-archive-keyring", "/usr/share/keyrings/debian-archive-keyring.gpg", "the images' base"),
+    DebianPackage("bindfs", "bindfs", "a volume that is slow"),
+    DebianPackage("prometheus", "prometheus", "reads the operator's metrics as a cluster's would"),
     DebianPackage("docker-registry", "docker-registry", "hands images to the node, layer by layer"),
 )

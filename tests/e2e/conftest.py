@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from bench.download import write_repository
 from tests import deployment
 from tests.cluster import images, tools
 from tests.deployment import Deployment
 from tests.e2e.world import Namespace
 from tests.kubectl import Kubectl
 from tests.materials import hub, recordings, servers
+from tests.materials.hub_repository import Repository
+
+RESUMED = tuple(f"resume/whisper-{number}" for number in range(10))
+"""Repositories with one content, each to be downloaded by itself."""
 
 
 @pytest.fixture(scope="session")
@@ -44,9 +49,18 @@ def kubectl(cluster) -> Kubectl:
 
 
 @pytest.fixture(scope="session")
-def hub_here(cluster) -> Iterator[hub.Hub]:
+def killable_folder(tmp_path_factory) -> Path:
+    """A model's repository of random weights, for downloads that nobody loads."""
+    folder = tmp_path_factory.mktemp("repositories") / "killable"
+    write_repository(folder, 24_000_000)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hub_here(cluster, killable_folder) -> Iterator[hub.Hub]:
     """The Hub-compatible server with OpenAI's weights, where pods reach it."""
-    with hub.serve(hub.whisper(), host=cluster.host_address) as server:
+    random = [Repository(repo, {"main": killable_folder}) for repo in RESUMED]
+    with hub.serve([*hub.whisper(), *random], host=cluster.host_address) as server:
         yield server
 
 
@@ -77,7 +91,14 @@ def chart_values(cluster, hub_here, https_here) -> dict:
         volume=cluster.volume_root,
         hub=hub_here.url,
         # A runner that cannot reach the API server gives up after this many seconds, and a test waits for it.
-        extra={"runner": {"reportPatienceSeconds": 25, "caBundle": https_here.ca.read_text()}},
+        extra={
+            "runner": {
+                "reportPatienceSeconds": 25,
+                "caBundle": https_here.ca.read_text(),
+                # Ten downloads are on their way at once in one test.
+                "downloadResources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+            }
+        },
     )
 
 

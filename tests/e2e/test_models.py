@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 
 import pytest
 
 from tests import deployment
+from tests.e2e.conftest import RESUMED
 from tests.e2e.world import Model
 from tests.kubectl import condition, eventually
 from tests.materials import recordings
@@ -163,6 +165,24 @@ def test_a_deletion_takes_the_models_own_files_and_no_others(kubectl, cached, vo
     assert not cached.folder.exists()
     assert sorted(path for path in other.folder.rglob("*")) == before
     assert other.ready()
+
+
+def test_all_models_at_once(kubectl, cached, volume):
+    for name, repo in (("one-of-all", RESUMED[0]), ("another-of-all", RESUMED[1])):
+        declare(kubectl, name, repo)
+        Model(kubectl, volume, repo).ready()
+    mine = volume / "models" / "mine" / "notes.txt"
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("nobody's but mine")
+    kept = sorted((volume / "transcripts").rglob("*"))
+
+    kubectl.run("delete", "wm", "--all", "--timeout=200s")
+
+    assert not kubectl.list("whispermodels")
+    assert not list((volume / "models").glob("models--*"))
+    assert mine.read_text() == "nobody's but mine"
+    assert sorted((volume / "transcripts").rglob("*")) == kept
+    shutil.rmtree(mine.parent)
 
 
 def test_a_fresh_model_leaves_the_cache_alone(namespace, tiny, hub_here, whisper_tiny_en):

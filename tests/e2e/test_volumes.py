@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 
 import pytest
 
@@ -150,6 +151,35 @@ def test_a_full_volume(namespace, own_node, volume):
         )
     assert condition(waiting, "ModelReady")["status"] == "False"
     assert "free" in condition(waiting, "ModelReady")["message"], "and how much is free, and needed"
+
+
+@contextlib.contextmanager
+def throttled(node, folder, rate):
+    """A file system over a folder that takes so many bytes a second (bindfs, over FUSE)."""
+    below = made(folder.parent.parent / "below")
+    node.run_in_node(["bindfs", f"--write-rate={rate}", "-o", "allow_other,nonempty", str(below), str(made(folder))])
+    try:
+        yield
+    finally:
+        node.run_in_node(["umount", "--lazy", str(folder)])
+        shutil.rmtree(below)
+
+
+def test_a_slow_volume(namespace, kubectl, own_node, volume):
+    with throttled(own_node, volume / "models", "2M"):
+        job = namespace.job("slow", recording=recordings.dashwood(), model=PINNED)
+        waiting = job.until(
+            lambda r: "VolumeSlow" in condition(r, "ModelReady").get("message", ""), "says that the volume is slow"
+        )
+        [model] = [
+            m for m in kubectl.list("whispermodels") if m["spec"]["source"]["hub"]["revision"] == PINNED.split("@")[1]
+        ]
+        assert condition(model, "Ready")["reason"] == "VolumeSlow"
+        assert "MB/s" in model["status"]["progress"]["message"]
+        assert "BurstCreditBalance" in condition(waiting, "ModelReady")["message"]
+        assert waiting["status"]["phase"] == "WaitingForModel", "it goes on, however slowly"
+        kubectl.delete("tj", "slow", namespace.name)
+        kubectl.delete("wm", model["metadata"]["name"])
 
 
 def test_a_volume_that_is_read_only(namespace, own_node, volume):

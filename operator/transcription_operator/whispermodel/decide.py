@@ -27,6 +27,11 @@ _CHECK = 15.0
 _FAILED_KEPT = timedelta(days=1)
 """What the operator made for a job, a misspelt name perhaps, and could not get: how long it stays to be read."""
 _SHORT = 12
+_VOLUME_SLOW = "VolumeSlow"
+_SLOW_ADVICE = (
+    "The shared volume takes little of what is written to it, and so will every runner's start from it: look at its "
+    "throughput (on EFS BurstCreditBalance and PercentIOLimit). status.progress says how fast it is."
+)
 _EVICTING = "Evicting"
 _KEEP = f"kubectl annotate whispermodel {{name}} {names.ANNOTATION_KEEP_FILES}=true"
 
@@ -227,6 +232,8 @@ def _under_way(draft: _Draft, spec: ModelSpec, job: JobView) -> Plan:
     if task is Task.REMOVE and draft.phase != "Evicted":
         # The removal was begun for another one with the same files, which is gone now.
         draft.become("Pending", False, "Removing", words.strip())
+    elif task in (Task.DOWNLOAD, Task.REPAIR) and draft.o.held_up == _VOLUME_SLOW:
+        draft.become(_PHASES[task], False, _VOLUME_SLOW, f"{_SLOW_ADVICE} {words}".strip())
     else:
         draft.become(_PHASES[task], False, _REASONS[task], words.strip())
     return draft.plan(_CHECK if draft.o.message else None)

@@ -76,6 +76,11 @@ class ObservedModel(Resource):
         return str(self.status.get("phase") or "Pending")
 
     @property
+    def held_up(self) -> str | None:
+        """Why its Job takes long."""
+        return held_up(self.status)
+
+    @property
     def version(self) -> str:
         """What a runner relies on: it changes with each repair."""
         return names.model_version(self.uid, self.status.get("repairs"))
@@ -84,6 +89,11 @@ class ObservedModel(Resource):
     def made_by_operator(self) -> bool:
         """For a TranscriptionJob, and by nobody's wish of its own."""
         return self.labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+
+
+def held_up(status: Mapping[str, Any]) -> str | None:
+    """What a WhisperModel's Job says that it is held up by: a condition's reason."""
+    return (status.get("progress") or {}).get("reason")
 
 
 def model_view(found: Object) -> ObservedModel:

@@ -118,7 +118,7 @@ def test_no_two_namespaces_differ_in_more_than_their_handle(api, helm, system):
     shared = volume.of_settings(settings.cache)
     one, two = (accepted(api, volume.persistent_volume(name, shared, settings)) for name in ("team-a", "team-b"))
     assert one["spec"]["csi"] == two["spec"]["csi"]
-    assert one["spec"]["mountOptions"] == ["tls", "iam"]
+    assert one["spec"]["mountOptions"] == ["iam"]
     assert one["spec"]["claimRef"]["namespace"] != two["spec"]["claimRef"]["namespace"]
 
 

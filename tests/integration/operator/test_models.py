@@ -301,6 +301,14 @@ def test_progress_shows_where_people_look(world: World, namespace: str, repo: st
     )
     assert "40 % of 1.0 GB, 50 MB/s, 12 s left." in message
     assert world.model(name)["status"]["progress"]["percent"] == 42
+    world.report_download(name, pod, {**progress, "reason": "VolumeSlow"})
+    assert "throughput" in world.until_model(name, "Ready=False/VolumeSlow")["message"]
+    until(
+        lambda: "VolumeSlow: " in world.condition(namespace, "ModelReady").get("message", ""),
+        "the job tells why it takes long",
+    )
+    world.report_download(name, pod, progress)
+    world.until_model(name, "Ready=False/Downloading")
 
 
 def test_a_downloads_token_writes_progress_and_nothing_else(world: World, repo: str, name: str):

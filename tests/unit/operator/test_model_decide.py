@@ -54,6 +54,21 @@ def test_while_it_is_downloaded_nothing_is_done():
     assert plan.requeue
 
 
+@pytest.mark.parametrize(("task", "phase"), [(Task.DOWNLOAD, "Downloading"), (Task.REPAIR, "Corrupt")])
+def test_a_slow_volume_has_a_reason_as_long_as_the_job_says_so(task, phase):
+    plan = plan_of(a_model().with_job(task).with_status(progress={"percent": 7, "reason": "VolumeSlow"}))
+    assert is_(plan, phase, "False/VolumeSlow")
+    assert "BurstCreditBalance" in message(plan)
+    assert JOB in message(plan)
+    over = plan_of(a_model().with_job(task).that_is(phase, "VolumeSlow", progress={"percent": 9}))
+    assert "VolumeSlow" not in str(over.status)
+
+
+def test_what_an_earlier_download_said_of_the_volume_is_not_said_of_a_check():
+    plan = plan_of(a_model().with_job(Task.VERIFY).with_status(progress={"percent": 7, "reason": "VolumeSlow"}))
+    assert is_(plan, "Verifying", "False/Verifying")
+
+
 def test_then_it_is_ready_and_says_what_it_is():
     plan = plan_of(a_model().with_complete_job())
     assert is_(plan, "Ready", "True/Ready")

@@ -385,6 +385,18 @@ def test_a_change_of_status_is_no_news():
     assert news.is_news(key, {**meta, "uid": "2"})
 
 
+def test_a_download_that_says_what_holds_it_up_is_news():
+    news, meta = handlers.News(), {"uid": "1", "generation": 1}
+
+    def looks(progress: dict) -> bool:
+        return news.is_news(ModelKey("a"), meta, *handlers._of_a_model(meta, {"status": {"progress": progress}}))
+
+    assert looks({"percent": 1})
+    assert not looks({"percent": 2})
+    assert looks({"percent": 2, "reason": "VolumeSlow"})
+    assert not looks({"percent": 3, "reason": "VolumeSlow"})
+
+
 def test_the_sweeper_looks_at_the_changed_and_the_expired():
     def item(generation: int, expires: str | None) -> dict:
         annotations = {names.ANNOTATION_GENERATION: "1"} | ({names.ANNOTATION_EXPIRES: expires} if expires else {})

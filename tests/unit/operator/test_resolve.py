@@ -114,6 +114,15 @@ def test_a_downloads_steps_are_no_storm_of_writes():
     assert tuple(map(len, marks(range(101)))) == (11, 11)
 
 
+def test_a_job_that_waits_for_a_slow_volume_reads_so():
+    def waits(reason: str) -> str:
+        return state_of("base", a_model().that_is("Downloading", reason, progress=progress)).message
+
+    progress = {"percent": 42, "reason": "VolumeSlow"}
+    assert waits("VolumeSlow").startswith("40 %. VolumeSlow:")
+    assert "VolumeSlow" not in waits("Downloading"), "not before the model says so"
+
+
 def fresh(wish: str, *every: a_model, policy: ModelSettings = ANY) -> ModelState:
     return resolve.fresh(models.parse(wish), [model.manifest for model in every], policy)
 

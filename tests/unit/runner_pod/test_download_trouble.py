@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -24,7 +25,6 @@ from transcription_runner import errors
 from transcription_runner.backoff import Patience
 from transcription_runner.download import download_model
 from transcription_runner.errors import Reason, RunnerError
-from transcription_runner.tally import Tally
 
 QUICK = Patience(tries=2, first_wait=0.02, connect_seconds=2, stall_seconds=0.5, longest_wait=2)
 BASE = "openai/whisper-base"
@@ -290,22 +290,49 @@ def test_a_volume_of_another_owner(served, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_slow_volume_is_told(caplog):
-    """The seconds that writes take are made up here: no slow volume can be mounted."""
-    said = []
+@contextlib.contextmanager
+def throttled(folder: Path, rate: str) -> Iterator[Path]:
+    """A folder behind a file system that takes so many bytes a second (bindfs, over FUSE)."""
+    below = folder.with_name(f"{folder.name}-below")
+    for each in (folder, below):
+        each.mkdir()
+    subprocess.run(["bindfs", f"--write-rate={rate}", below, folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
-    class Reporter:
-        def progress(self, value):
-            said.append(value["message"])
 
-    tally = Tally("base", Reporter())
-    tally.begin(100_000_000)
+class Listening:
+    """Whoever a download's progress is reported to."""
+
+    def __init__(self):
+        self.heard = []
+
+    def progress(self, value):
+        self.heard.append(value)
+
+    def stop(self):
+        pass
+
+
+def test_a_slow_volume_is_told_while_the_model_comes(served, tmp_path, caplog):
+    reporter = Listening()
+    with throttled(tmp_path / "volume", "600k") as volume, caplog.at_level("WARNING", "transcription_runner"):
+        assert download_model(BASE, "main", volume, patience=QUICK, reporter=reporter).files == 6
+    said = "; ".join(value["message"] for value in reporter.heard if value.get("reason") == Reason.VOLUME_SLOW)
+    assert re.search(r"of 3.0 MB, .* left; the volume is slow: it takes \d+\.\d kB/s", said), said
+    assert "reason" not in reporter.heard[0], "nothing is said before it has been seen"
+    assert caplog.text.count("the volume is slow") == 1, "and the log has it once"
+
+
+def test_a_slow_hub_is_no_slow_volume(served, tmp_path, caplog):
+    served.behaviour.add(Fault("slow", path="*.safetensors", rate=800_000))
+    reporter = Listening()
     with caplog.at_level("WARNING", "transcription_runner"):
-        tally.count(10_000_000, 10.0)
-    assert "the volume is slow: it takes 1.0 MB/s" in caplog.text
-    tally._next = 0.0
-    tally.say(None)
-    assert "the volume is slow" in said[-1]
+        download_model(BASE, "main", tmp_path / "cache", patience=QUICK, reporter=reporter)
+    assert not [value for value in reporter.heard if "reason" in value]
+    assert "the volume is slow" not in caplog.text
 
 
 def test_every_reason_is_produced_by_a_test():
