@@ -64,7 +64,7 @@ def make(tmp_path, small):
 def logits(engine, features, tokens):
     network = engine.network
     cache = network.cache(windows=1, group=1)
-    return network.prefill(cache, 0, network.encode(features), [tokens], [0])[0][0]
+    return network.prefill(cache, [0], network.encode(features), [tokens], [len(tokens) - 1])[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
