@@ -20,6 +20,8 @@ from tests.materials.hub_repository import Repository
 
 RESUMED = tuple(f"resume/whisper-{number}" for number in range(10))
 """Repositories with one content, each to be downloaded by itself."""
+GATED, TOKEN = "gated/whisper", "t0ken"
+"""One that is given to nobody without this token."""
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +62,7 @@ def killable_folder(tmp_path_factory) -> Path:
 def hub_here(cluster, killable_folder) -> Iterator[hub.Hub]:
     """The Hub-compatible server with OpenAI's weights, where pods reach it."""
     random = [Repository(repo, {"main": killable_folder}) for repo in RESUMED]
+    random.append(Repository(GATED, {"main": killable_folder}, token=TOKEN, gated=True))
     with hub.serve([*hub.whisper(), *random], host=cluster.host_address) as server:
         yield server
 
