@@ -36,8 +36,8 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) 
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         mixed: Tensor = scores.softmax(-1) @ values
-        return mixed
-    mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+    else:
+        mixed = functional.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
     return mixed
 
 
