@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tests.differential.options import Draws
-from transcription_runner import decoding as ours
+from transcription_runner import choices, rows
 
 _STEPS = 449
 _CANDIDATES = 64
@@ -32,9 +32,11 @@ def here(draws: Draws) -> Iterator[None]:
     """Ours draws these."""
     table = numbers()
     with contextlib.ExitStack() as patches:
-        patches.enter_context(mock.patch.object(ours, "_noise", lambda seed, group: table[:group]))
+        patches.enter_context(mock.patch.object(rows, "noise", lambda seed, group: table[:group]))
         if draws is Draws.OFF:
-            patches.enter_context(mock.patch.object(ours, "_sample", lambda logits, temperature, noise, greedy: greedy))
+            patches.enter_context(
+                mock.patch.object(choices, "sample", lambda logits, temperature, noise, greedy: greedy)
+            )
         yield
 
 
