@@ -21,6 +21,7 @@ DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("transformers", "openai-whisper")
 COMPUTE_TYPES = ("auto", "float32", "float16", "bfloat16", "int8")
 MOST_THREADS = 256
+MOST_WORKERS = 64
 
 OURS = frozenset(
     {
@@ -154,6 +155,7 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
         "faster on a CPU",
     )
     add("--threads", type=optional_int, default=0, help="CPU threads; 0 leaves it to torch")
+    add("--num_workers", type=optional_int, help="processes that share the windows; one for each GPU by default")
     add("--engine", choices=ENGINES, default="transformers", help="openai-whisper is the roll-back")
     add("--batch_size", type=optional_int, help="windows decoded together; fitted to the device by default")
 
@@ -292,6 +294,8 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
             raise Usage(f"--{name} {getattr(arguments, name)} is below 0.")
     if not 0 <= (arguments.threads or 0) <= MOST_THREADS:
         raise Usage(f"--threads must lie between 0 and {MOST_THREADS}, not {arguments.threads}.")
+    if arguments.num_workers is not None and not 1 <= arguments.num_workers <= MOST_WORKERS:
+        raise Usage(f"--num_workers must lie between 1 and {MOST_WORKERS}, not {arguments.num_workers}.")
     chosen = formats(arguments.output_format) if isinstance(arguments.output_format, str) else arguments.output_format
     model = parse_model(arguments.model)
     return Settings(
@@ -310,6 +314,7 @@ def settings(arguments: argparse.Namespace, *, warn: list[str]) -> Settings:
         device=device,
         compute_type=arguments.compute_type if arguments.fp16 or arguments.compute_type != "auto" else "float32",
         threads=arguments.threads or None,
+        num_workers=arguments.num_workers,
         engine=arguments.engine,
         adapter=adapter_name(arguments.adapter) if arguments.adapter is not None else None,
     )

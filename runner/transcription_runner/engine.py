@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,9 @@ from transcription_runner.mel import LogMel
 from transcription_runner.network import Network
 from transcription_runner.tokenizer import Tokenizer
 from transcription_runner.windows import WordTiming
+
+if TYPE_CHECKING:
+    from transcription_runner.pool import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +51,15 @@ _DTYPES = {
 class Engine:
     """One model on one device. Use load_engine to make one."""
 
-    def __init__(self, network: Network, tokenizer: Tokenizer, alignment_heads: Sequence[tuple[int, int]]) -> None:
-        """Put the parts together."""
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: Tokenizer,
+        alignment_heads: Sequence[tuple[int, int]],
+        workers: Sequence[Worker] = (),
+    ) -> None:
+        """Put the parts together. workers: processes with the same engine on other devices."""
+        self.workers = workers
         self.network = network
         self.tokenizer = tokenizer
         self.alignment_heads = tuple(alignment_heads)
@@ -110,28 +120,59 @@ class Engine:
 def load_engine(
     path: Path,
     *,
-    device: Literal["auto", "cuda", "cpu"] = "auto",
+    device: str = "auto",
     compute_type: Literal["auto", "float32", "float16", "bfloat16", "int8"] = "auto",
     threads: int | None = None,
     adapter: Path | None = None,
     pack: bool = True,
+    num_workers: int | None = 1,
 ) -> Engine:
     """Load the model in a folder as the Hub lays it out. Nothing is fetched.
 
-    device: `auto` takes CUDA where there is one; `cuda` without any falls back to the CPU with a warning.
+    device: `auto`, `cpu`, `cuda` or `cuda:1`. `auto` takes CUDA where there is one; `cuda` without any falls back to
+    the CPU with a warning.
     compute_type: `auto` is float16 on CUDA and float32 on the CPU. What the device is not made for, int8 on CUDA,
     float16 on the CPU or bfloat16 on one without, is `auto` with a warning.
     threads: processor threads; None for all that this process may use.
     adapter: the folder of a PEFT adapter to merge into the weights.
     pack: on the CPU, put faster linear layers in place of transformers' own, whose weights are then gone.
+    num_workers: processes that transcribe_many shares its windows among, this one included; None for one a GPU.
     Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory, and errors.Usage for an adapter that does
     not fit.
     """
     where = _device(device)
+    devices = _devices(where, num_workers)
+    if where.type == "cpu":
+        threads = max(1, (threads or available_cpus()) // len(devices))
+    how = {"compute_type": compute_type, "threads": threads, "adapter": adapter, "pack": pack}
+    workers: list[Worker] = []
+    try:
+        if len(devices) > 1:
+            from transcription_runner.pool import Worker
+
+            workers = [Worker(path, {"device": each, **how}) for each in devices[1:]]
+        return _load(path, where, compute_type, threads, adapter, pack, workers)
+    except BaseException:
+        for worker in workers:
+            worker.close()
+        raise
+
+
+def _load(
+    path: Path,
+    where: torch.device,
+    compute_type: str,
+    threads: int | None,
+    adapter: Path | None,
+    pack: bool,
+    workers: Sequence[Worker],
+) -> Engine:
     chosen = _compute_type(compute_type, where)
     dtype = _DTYPES[chosen]
-    if threads or where.type == "cpu":
-        torch.set_num_threads(threads or available_cpus())
+    if threads:
+        torch.set_num_threads(threads)
+    if where.index is not None:
+        torch.cuda.set_device(where)
     if not path.is_dir():
         raise errors.ModelMissing(f"{path}: there is no model here")
     config = _config(path)
@@ -142,7 +183,7 @@ def load_engine(
         network = Network(model, dtype, where)
     # Not by the vocabulary's size, as openai-whisper does: a fine-tuned model may have added to it.
     tokenizer = Tokenizer.load(path, multilingual=config.eos_token_id != _ENGLISH_END)
-    return Engine(network, tokenizer, _alignment_heads(path, config))
+    return Engine(network, tokenizer, _alignment_heads(path, config), workers)
 
 
 def available_cpus() -> int:
@@ -186,8 +227,8 @@ def _device(device: str) -> torch.device:
     if device == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
-        return torch.device("cuda")
-    if device == "cuda":
+        return torch.device("cuda" if device == "auto" else device)
+    if device != "auto":
         _log.warning("there is no CUDA device here: running on the CPU")
     return torch.device("cpu")
 
@@ -204,6 +245,15 @@ def _compute_type(wanted: str, device: torch.device) -> Any:
     if not good:
         _log.warning("compute type %s is of no use on this %s: computing in %s", wanted, device.type.upper(), best)
     return wanted if good else best
+
+
+def _devices(first: torch.device, num_workers: int | None) -> list[str]:
+    """The device of each worker, the first included."""
+    if first.type == "cpu":
+        return ["cpu"] * (num_workers or 1)
+    count = torch.cuda.device_count()
+    start = first.index or 0
+    return [f"cuda:{(start + number) % count}" for number in range(num_workers or count)]
 
 
 def _config(path: Path) -> _Config:

@@ -160,7 +160,7 @@ def _engine(settings: Settings, path: Path, adapter: Path | None) -> Loaded:
         importlib.import_module("transformers.models.whisper.modeling_whisper")  # most of the start
 
     with profile.stage(profile.LOAD):
-        return load_engine(path, **how), transcribe, transcribe_many
+        return load_engine(path, num_workers=settings.num_workers, **how), transcribe, transcribe_many
 
 
 def device_of(engine: object) -> str:

@@ -90,7 +90,7 @@ class Lane:
         """Nobody will ask for this window again."""
         self._features.pop((source, cut), None)
 
-    def work(self) -> list[Answer]:
+    def work(self, *, idle: bool = False) -> list[Answer]:  # noqa: ARG002  # a Server's
         """Do some work; returns answers, perhaps none yet."""
         if self._detects:
             return self._serve_detects(self._take(self._detects))

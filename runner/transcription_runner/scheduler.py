@@ -13,10 +13,11 @@ from transcription_runner.windows import Cut, Machine, Request, Response
 
 
 class Server(Protocol):
-    """Who serves tasks: a Lane, here or in another process."""
+    """Who serves tasks: a Lane here, or a Pool of them in other processes."""
 
-    batch_size: int
-    """Windows that it decodes at once."""
+    @property
+    def batch_size(self) -> int:
+        """Windows that it decodes at once."""
 
     @property
     def load(self) -> int:
@@ -28,8 +29,8 @@ class Server(Protocol):
     def forget(self, source: int, cut: Cut) -> None:
         """Nobody will ask for this window again."""
 
-    def work(self) -> list[Answer]:
-        """Do some work, or wait for it; returns answers, perhaps none yet."""
+    def work(self, *, idle: bool) -> list[Answer]:
+        """Do some work; returns answers, perhaps none yet. idle: there is nothing else to do, so it may wait."""
 
 
 @dataclass(eq=False, slots=True)
@@ -68,7 +69,7 @@ class Scheduler:
                     if job.machine.done:
                         del active[job]
                         yield job
-            answers = [answer for server in self._servers for answer in server.work()]
+            answers = [answer for server in self._servers for answer in server.work(idle=self._load() == server.load)]
             answered = {self._answer(*answer): None for answer in answers}
             for job in active:
                 if self._load() >= 2 * self._batch_size():

@@ -27,6 +27,7 @@ class Settings:
     device: str = "auto"
     compute_type: str = "auto"
     threads: int | None = None
+    num_workers: int | None = None
     engine: str = "transformers"
     adapter: ModelName | None = None
 

@@ -22,7 +22,7 @@ from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
-from transcription_runner.scheduler import Job, Scheduler
+from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
 from transcription_runner.vad import LevelMeter, SpeechDetector, quietest, speech_spans, within
 from transcription_runner.windows import Cut, Machine, Segment
@@ -90,16 +90,22 @@ def transcribe_many(
     """
     options = _for_model(engine, options)
     lane = Lane(engine, options, batch_size=options.batch_size)
-    scheduler = Scheduler([lane])
+    servers: list[Server] = [lane]
+    if engine.workers:
+        from transcription_runner.pool import Pool
+
+        servers.append(Pool(engine.workers, options))
+    scheduler = Scheduler(servers)
+    batch_size = sum(server.batch_size for server in servers)
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
-    room = Room(max(ALL_KEPT_SECONDS, 2 * 30 * lane.batch_size))
+    room = Room(max(ALL_KEPT_SECONDS, 2 * 30 * batch_size))
     readers = readers_for(engine.device)
     ahead: Ahead[Path, Job] = Ahead(
         files,
         lambda path, place: _open(engine, path, options, room, place),
         threads=readers,
-        most=readers + lane.batch_size,
+        most=readers + batch_size,
         errors=(errors.RunnerError,),
         drop=lambda job: job.recording.close(),
         begin=one_thread,
