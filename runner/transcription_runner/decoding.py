@@ -308,7 +308,7 @@ def batch_of(windows: int) -> int:
     """The size of batch that so many windows are decoded in, on a GPU: a graph is captured for each."""
     if windows <= 2:
         return max(1, windows)
-    step = 4 if windows <= 16 else 16 if windows <= 64 else 32
+    step = 4 if windows <= 16 else 8 if windows <= 32 else 16 if windows <= 64 else 32
     return -(-windows // step) * step
 
 
