@@ -85,6 +85,29 @@ def is_exact_gelu(activation: nn.Module) -> bool:
     return isinstance(activation, nn.GELU) and activation.approximate == "none"
 
 
+class _Unset(nn.Module):
+    """Has its weights loaded: what torch would begin with is not computed (on `meta` that imports half a compiler)."""
+
+    def reset_parameters(self) -> None:
+        """Leave them as they are."""
+
+
+class Linear(_Unset, nn.Linear):
+    """A linear layer without a beginning."""
+
+
+class Conv1d(_Unset, nn.Conv1d):
+    """A convolution without a beginning."""
+
+
+class Embedding(_Unset, nn.Embedding):
+    """A table without a beginning."""
+
+
+class LayerNorm(_Unset, nn.LayerNorm):
+    """A norm without a beginning."""
+
+
 class WhisperAttention(nn.Module):
     """The projections of one attention."""
 
@@ -92,10 +115,10 @@ class WhisperAttention(nn.Module):
         """Lay out."""
         super().__init__()
         self.num_heads = heads
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.k_proj = Linear(width, width, bias=False)
+        self.v_proj = Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
 
 
 class WhisperEncoderLayer(nn.Module):
@@ -105,11 +128,11 @@ class WhisperEncoderLayer(nn.Module):
         """Lay out."""
         super().__init__()
         self.self_attn = WhisperAttention(config.d_model, config.encoder_attention_heads)
-        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.self_attn_layer_norm = LayerNorm(config.d_model)
         self.activation_fn = _ACTIVATIONS[config.activation_function]()
-        self.fc1 = nn.Linear(config.d_model, config.encoder_ffn_dim)
-        self.fc2 = nn.Linear(config.encoder_ffn_dim, config.d_model)
-        self.final_layer_norm = nn.LayerNorm(config.d_model)
+        self.fc1 = Linear(config.d_model, config.encoder_ffn_dim)
+        self.fc2 = Linear(config.encoder_ffn_dim, config.d_model)
+        self.final_layer_norm = LayerNorm(config.d_model)
 
 
 class WhisperDecoderLayer(nn.Module):
@@ -120,12 +143,12 @@ class WhisperDecoderLayer(nn.Module):
         super().__init__()
         self.self_attn = WhisperAttention(config.d_model, config.decoder_attention_heads)
         self.activation_fn = _ACTIVATIONS[config.activation_function]()
-        self.self_attn_layer_norm = nn.LayerNorm(config.d_model)
+        self.self_attn_layer_norm = LayerNorm(config.d_model)
         self.encoder_attn = WhisperAttention(config.d_model, config.decoder_attention_heads)
-        self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model)
-        self.fc1 = nn.Linear(config.d_model, config.decoder_ffn_dim)
-        self.fc2 = nn.Linear(config.decoder_ffn_dim, config.d_model)
-        self.final_layer_norm = nn.LayerNorm(config.d_model)
+        self.encoder_attn_layer_norm = LayerNorm(config.d_model)
+        self.fc1 = Linear(config.d_model, config.decoder_ffn_dim)
+        self.fc2 = Linear(config.decoder_ffn_dim, config.d_model)
+        self.final_layer_norm = LayerNorm(config.d_model)
 
 
 class WhisperEncoder(nn.Module):
@@ -134,11 +157,11 @@ class WhisperEncoder(nn.Module):
     def __init__(self, config: WhisperConfig) -> None:
         """Lay out."""
         super().__init__()
-        self.conv1 = nn.Conv1d(config.num_mel_bins, config.d_model, 3, padding=1)
-        self.conv2 = nn.Conv1d(config.d_model, config.d_model, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(config.max_source_positions, config.d_model)
+        self.conv1 = Conv1d(config.num_mel_bins, config.d_model, 3, padding=1)
+        self.conv2 = Conv1d(config.d_model, config.d_model, 3, stride=2, padding=1)
+        self.embed_positions = Embedding(config.max_source_positions, config.d_model)
         self.layers = nn.ModuleList(WhisperEncoderLayer(config) for _ in range(config.encoder_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.layer_norm = LayerNorm(config.d_model)
 
 
 class WhisperDecoder(nn.Module):
@@ -147,10 +170,10 @@ class WhisperDecoder(nn.Module):
     def __init__(self, config: WhisperConfig) -> None:
         """Lay out."""
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
-        self.embed_positions = nn.Embedding(config.max_target_positions, config.d_model)
+        self.embed_tokens = Embedding(config.vocab_size, config.d_model)
+        self.embed_positions = Embedding(config.max_target_positions, config.d_model)
         self.layers = nn.ModuleList(WhisperDecoderLayer(config) for _ in range(config.decoder_layers))
-        self.layer_norm = nn.LayerNorm(config.d_model)
+        self.layer_norm = LayerNorm(config.d_model)
 
 
 class WhisperModel(nn.Module):
@@ -167,8 +190,8 @@ class WhisperForConditionalGeneration(nn.Module):
     """The whole: both halves and the projection onto the vocabulary."""
 
     def __init__(self, config: WhisperConfig) -> None:
-        """Lay out; the weights are whatever torch begins with."""
+        """Lay out; the weights hold nothing yet."""
         super().__init__()
         self.config = config
         self.model = WhisperModel(config)
-        self.proj_out = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.proj_out = Linear(config.d_model, config.vocab_size, bias=False)
