@@ -26,7 +26,7 @@ _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Modules that share one tensor in Whisper: where an adapter changes one of them, they must not.
 _TIED = ("embed_tokens", "proj_out")
 
-# transformers' modules, whose attributes are not annotated; peft's annotations are not those of its values.
+# An adapter changes the kind of modules; peft's annotations are not those of its values.
 _Model: TypeAlias = Any
 _Untyped: TypeAlias = Any
 
@@ -36,12 +36,12 @@ _log = logging.getLogger(__name__)
 def merged(model: _Model, folder: Path) -> _Model:
     """The model with the adapter in `folder` merged into its weights; both in the model's precision.
 
-    model: a WhisperForConditionalGeneration; its own weights are changed. Raises errors.ModelMissing where there is no
-    adapter, errors.Usage where it is of a kind that cannot be merged or was made for another model,
+    model: a WhisperForConditionalGeneration of modules.py; its own weights are changed. Raises errors.ModelMissing
+    where there is no adapter, errors.Usage where it is of a kind that cannot be merged or was made for another model,
     errors.CorruptModelCache, errors.PermissionDenied.
     """
     config = _config(folder)
-    weights = _weights(folder, model.device)
+    weights = _weights(folder, model.proj_out.weight.device)
     embedding = model.model.decoder.embed_tokens.weight
     apart = any(name in part for part in weights for name in _TIED)
     model.proj_out.weight = nn.Parameter(embedding.detach().clone(), requires_grad=False) if apart else embedding

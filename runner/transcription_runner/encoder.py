@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from transcription_runner.linears import is_exact, is_packed
 
-# transformers' modules, whose attributes are not annotated.
+# modules.py's, with what linears.py or an adapter put in their place.
 _Module: TypeAlias = Any
 
 # Scores of attention held at once: 12 MB of bfloat16 that are read again while they are near.
@@ -23,7 +23,7 @@ _SCORES = 6_000_000
 
 
 class Encoder:
-    """transformers' encoder, its parts called in another order."""
+    """Whisper's encoder: its modules, and the order of their work."""
 
     def __init__(self, module: _Module, qkv: Sequence[Callable[[Tensor], Tensor]]) -> None:
         """qkv: for each layer, queries, keys and values by one product, (…, d) to (…, 3 d)."""

@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ from transcription_runner.decoding import Method, Session
 from transcription_runner.linears import pack as pack_linears
 from transcription_runner.linears import supported
 from transcription_runner.mel import LogMel
+from transcription_runner.modules import WhisperConfig, WhisperForConditionalGeneration
 from transcription_runner.network import Network
 from transcription_runner.tokenizer import Tokenizer
 from transcription_runner.windows import WordTiming
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
     from transcription_runner.pool import Worker
 
 _log = logging.getLogger(__name__)
-
-# transformers is imported when a model is loaded, and its classes are not annotated.
-_Config: TypeAlias = Any
-_Model: TypeAlias = Any
 
 # The end of text in the vocabulary of the models that know English only; the others count from one more.
 _ENGLISH_END = 50256
@@ -135,7 +132,7 @@ def load_engine(
     float16 on the CPU or bfloat16 on one without, is `auto` with a warning.
     threads: processor threads; None for all that this process may use.
     adapter: the folder of a PEFT adapter to merge into the weights.
-    pack: on the CPU, put faster linear layers in place of transformers' own, whose weights are then gone.
+    pack: on the CPU, put faster linear layers in place of torch's own, whose weights are then gone.
     num_workers: processes that transcribe_many shares its windows among, this one included; None for one a GPU.
     Raises errors.ModelMissing, errors.CorruptModelCache, errors.OutOfMemory, and errors.Usage for an adapter that does
     not fit.
@@ -256,9 +253,7 @@ def _devices(first: torch.device, num_workers: int | None) -> list[str]:
     return [f"cuda:{(start + number) % count}" for number in range(num_workers or count)]
 
 
-def _config(path: Path) -> _Config:
-    from transformers.models.whisper.configuration_whisper import WhisperConfig
-
+def _config(path: Path) -> WhisperConfig:
     if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
         raise errors.Usage(
             f"{path}: an adapter, and not a whole model.",
@@ -272,7 +267,7 @@ def _config(path: Path) -> _Config:
         )
     try:
         return WhisperConfig.from_dict(values)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise errors.CorruptModelCache(f"{path / 'config.json'} is not a Whisper model's: {error}") from error
 
 
@@ -290,19 +285,18 @@ def _json(file: Path) -> dict[str, Any]:
     return values
 
 
-def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device, adapter: Path | None) -> _Model:
-    from transformers.models.whisper.modeling_whisper import WhisperForConditionalGeneration
-
-    config._attn_implementation = "sdpa"
+def _model(
+    path: Path, config: WhisperConfig, dtype: torch.dtype, device: torch.device, adapter: Path | None
+) -> WhisperForConditionalGeneration:
     with torch.device("meta"):
         model = WhisperForConditionalGeneration(config)
     weights = _weights(path, device)
     # The embedding is the projection too, save where a model was taught apart and says so.
     embedding, projection = "model.decoder.embed_tokens.weight", "proj_out.weight"
     tied = config.tie_word_embeddings or projection not in weights
-    if tied:
-        weights[projection] = weights.get(embedding, torch.empty(0))
     wanted = model.state_dict()
+    if tied:
+        del wanted[projection]
     missing = [name for name in wanted if name not in weights]
     wrong = [name for name in wanted if name in weights and weights[name].shape != wanted[name].shape]
     if missing or wrong:
@@ -310,8 +304,8 @@ def _model(path: Path, config: _Config, dtype: torch.dtype, device: torch.device
         raise errors.CorruptModelCache(f"the weights in {path} {what} ({len(missing) + len(wrong)} such tensors)")
     # An adapter is merged in full precision: half of it would round small changes away.
     whole = dtype if adapter is None else torch.float32
-    state = {name: weights[name].to(whole) for name in wanted}
-    if tied:  # one tensor for both, also after a change of precision
+    state = {name: weights.pop(name).to(whole) for name in wanted}  # one at a time: no second copy of the whole
+    if tied:
         state[projection] = state[embedding]
     model.load_state_dict(state, assign=True)
     model.train(False)
@@ -353,7 +347,7 @@ def _unpickled(file: Path, device: torch.device) -> dict[str, Tensor]:
     return held
 
 
-def _alignment_heads(path: Path, config: _Config) -> list[tuple[int, int]]:
+def _alignment_heads(path: Path, config: WhisperConfig) -> list[tuple[int, int]]:
     """The heads that follow the audio, from generation_config.json; else all of the decoder's upper half."""
     file = path / "generation_config.json"
     heads = _json(file).get("alignment_heads") if file.exists() else None

@@ -157,8 +157,6 @@ def _engine(settings: Settings, path: Path, adapter: Path | None) -> Loaded:
         from transcription_runner.engine import load_engine
         from transcription_runner.transcribe import transcribe, transcribe_many
 
-        importlib.import_module("transformers.models.whisper.modeling_whisper")  # most of the start
-
     with profile.stage(profile.LOAD):
         return load_engine(path, num_workers=settings.num_workers, **how), transcribe, transcribe_many
 

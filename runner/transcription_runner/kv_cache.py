@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from transcription_runner.attention import Kernels, attend
+from transcription_runner.modules import WhisperConfig
 from transcription_runner.rows import spread
 
 _GROWTH: Final = 64
-
-# transformers' configuration, whose attributes are not annotated.
-_Config: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Cache:
 
     def __init__(
         self,
-        config: _Config,
+        config: WhisperConfig,
         *,
         windows: int,
         group: int,

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 import torch
 
-from transcription_runner import errors
+from transcription_runner import errors, profile
 from transcription_runner.alignment import Text
 from transcription_runner.decoding import Method, Prepared, Session, Start
 from transcription_runner.engine import Engine, memory_errors
@@ -69,6 +69,8 @@ class Lane:
         # What the encoder does goes beside what the decoder does, where both may be at work on one cache.
         beside = engine.device == "cuda" and engine.network.overlaps
         self._side: torch.cuda.Stream | None = torch.cuda.Stream(engine.network.device) if beside else None  # type: ignore[no-untyped-call]
+        if engine.device == "cuda":
+            profile.synchronize_with(torch.cuda.synchronize)
 
     @property
     def load(self) -> int:
@@ -108,7 +110,7 @@ class Lane:
         return [queue.popleft() for _ in range(min(len(queue), self.batch_size))]
 
     def _serve_detects(self, tasks: Sequence[Task]) -> list[Answer]:
-        with self._beside():
+        with profile.stage(profile.DECODER), self._beside():
             found = self._engine.detect(self._encoded(tasks), self._options.languages)
         return [(task.number, answer) for task, answer in zip(tasks, found, strict=True)]
 
@@ -118,7 +120,7 @@ class Lane:
             for task in tasks
             if isinstance(task.request, Align)
         ]
-        with self._beside():
+        with profile.stage(profile.WORDS), self._beside():
             found = self._engine.align(self._encoded(tasks), texts)
         return [(task.number, answer) for task, answer in zip(tasks, found, strict=True)]
 
@@ -144,7 +146,7 @@ class Lane:
         session = self._sessions.get(method)
         if session is None:
             session = self._sessions[method] = self._engine.session(method, self._capacity(method))
-        with memory_errors():
+        with profile.stage(profile.DECODER), memory_errors():
             session.launch()
             prepared = list(self._prepared(session, queue))
             done = session.collect()
@@ -214,7 +216,10 @@ class Lane:
         for first in range(0, len(names), ENCODED_AT_ONCE):
             part = names[first : first + ENCODED_AT_ONCE]
             sounds = [sound for name in part if (sound := missing[name]) is not None]
-            self._features |= zip(part, self._engine.encode(self._engine.mel.windows(sounds)), strict=True)
+            with profile.stage(profile.MEL):
+                mel = self._engine.mel.windows(sounds)
+            with profile.stage(profile.ENCODER):
+                self._features |= zip(part, self._engine.encode(mel), strict=True)
         return torch.stack([self._features[key] for key in keys])
 
     def _capacity(self, method: Method) -> int:

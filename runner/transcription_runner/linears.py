@@ -1,4 +1,4 @@
-"""Whisper's linear layers as a CPU computes them fastest, in place of transformers' own.
+"""Whisper's linear layers as a CPU computes them fastest, in place of torch's own.
 
 torch gives a float32 `nn.Linear` to MKL, which is slow on processors that are not Intel's. oneDNN, which torch carries
 too, is not; its weights are packed once. In int8 a row of a weight has one scale, and so has a row of activations,
@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from transformers.activations import GELUActivation
 
-# transformers' modules, whose attributes are not annotated.
+from transcription_runner.modules import is_exact_gelu
+
+# Modules that change their kind: annotations would not hold.
 _Module: TypeAlias = Any
 
 Kind: TypeAlias = Literal["float32", "bfloat16", "int8"]
@@ -113,7 +114,7 @@ def pack(model: _Module, kind: Kind) -> None:
     for half in (model.model.encoder, model.model.decoder):
         for layer in half.layers:
             fuse(layer.self_attn, kind)
-            gelu = isinstance(layer.activation_fn, GELUActivation)
+            gelu = is_exact_gelu(layer.activation_fn)
             layer.fc1 = packed(layer.fc1, kind, gelu=gelu)
             if gelu:
                 layer.activation_fn = nn.Identity()

@@ -1,4 +1,4 @@
-"""Forward passes through transformers' Whisper modules, arranged for a decoding loop.
+"""Forward passes through Whisper's modules, arranged for a decoding loop.
 
 `generate()` decides for a batch as a whole and keeps no scores apart; here every row is on its own. Each has its own
 length in the cache, so prompts of different lengths need no padding, and a finished window gives its place to another
@@ -20,7 +20,7 @@ from transcription_runner.encoder import Encoder
 from transcription_runner.kv_cache import Cache, Step
 from transcription_runner.linears import is_exact
 
-# transformers' modules, whose attributes are not annotated.
+# modules.py's, with what linears.py or an adapter put in their place.
 _Module: TypeAlias = Any
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from transcription_runner import profile
 from transcription_runner.lane import Answer, Task
 from transcription_runner.recording import Recording
-from transcription_runner.windows import Cut, Machine, Request, Response
+from transcription_runner.windows import Cut, Decode, Machine, Request, Response
 
 
 class Server(Protocol):
@@ -55,14 +56,26 @@ class Scheduler:
         self._jobs: dict[int, Job] = {}
         """Whose a task is."""
 
-    def run(self, jobs: Iterator[Job], on_answer: Callable[[Job], None] = lambda _: None) -> Iterator[Job]:
-        """Finish jobs, in the order of their ends. Jobs are taken as there is room for their windows."""
+    def run(
+        self,
+        jobs: Iterator[Job | None],
+        on_answer: Callable[[Job], None] = lambda _: None,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> Iterator[Job]:
+        """Finish jobs, in the order of their ends. Jobs are taken as there is room for their windows.
+
+        jobs: None among them stands for a file that there is nothing to do for. ready: whether the next of them can be
+        had without waiting; as long as it cannot, the servers go on with what they have.
+        """
         active: dict[Job, None] = {}
         more = True
         while more or active:
-            while more and self._load() < self._batch_size():
-                job = next(jobs, None)
-                more = job is not None
+            while more and (load := self._load()) < self._batch_size() and (not load or ready()):
+                try:
+                    job = next(jobs)
+                except StopIteration:
+                    more = False
+                    break
                 if job is not None:
                     active[job] = None
                     self._collect(job)
@@ -102,7 +115,10 @@ class Scheduler:
 
     def _answer(self, number: int, response: Response) -> Job:
         job = self._jobs.pop(number)
-        job.machine.take(job.waiting.pop(number), response)
+        request = job.waiting.pop(number)
+        if isinstance(request, Decode):
+            profile.mark(profile.FIRST_WINDOW)
+        job.machine.take(request, response)
         self._collect(job)
         # What nobody waits for any more will not be asked for again.
         wanted = {waiting.cut for waiting in job.waiting.values()}

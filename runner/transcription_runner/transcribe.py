@@ -111,22 +111,21 @@ def transcribe_many(
         begin=one_thread,
     )
 
-    def jobs() -> Iterator[Job]:
+    def jobs() -> Iterator[Job | None]:
         for path, found in profile.each(profile.WAIT, ahead):
             if isinstance(found, Job):
                 opened[found] = _Opened(path, time.monotonic())
                 yield found
             elif isinstance(found, errors.RunnerError):
                 failed.append(Outcome(path, error=found))
+                yield None
 
     def report(job: Job) -> None:
-        if job.machine.done or job.machine.position:
-            profile.mark(profile.FIRST_WINDOW)
         if on_progress is not None:
             on_progress(opened[job].path, opened[job].progress(job))
 
     try:
-        for job in scheduler.run(jobs(), report):
+        for job in scheduler.run(jobs(), report, lambda: ahead.ready):
             job.recording.close()
             ahead.nudge()
             yield from failed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.differential.comparing import differences
@@ -85,3 +87,18 @@ def test_hotwords_that_are_too_long_are_cut_with_a_warning(random_engine, caplog
         assert "the hotwords are too long" in caplog.text
         assert "Digium59" in caplog.text
         assert "Digium0" not in caplog.text
+
+
+def test_the_engine_works_on_while_the_next_file_is_on_its_way(random_engine):
+    """There is room for it in the batch, but it only comes when the one before is finished."""
+    finished = threading.Event()
+    in_time = []
+
+    def files():
+        yield recordings.dashwood()
+        in_time.append(finished.wait(60))
+        yield recordings.dashwood()
+
+    for _ in transcribe_many(random_engine, files(), TranscribeOptions(batch_size=4, **GREEDY)):
+        finished.set()
+    assert in_time == [True]
