@@ -44,10 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (sysexits; docs/contracts.md). Always leaves a receipt in a pod."""
     words = list(sys.argv[1:] if argv is None else argv)
     _configure_logging()
-    threads_left = False
     try:
         with _signals():
-            code, threads_left = _dispatch(words)
+            code = _dispatch(words)
     except SystemExit as error:  # argparse's --help and --version
         code = error.code if isinstance(error.code, int) else 0
     except RunnerError as error:
@@ -57,34 +56,38 @@ def main(argv: Sequence[str] | None = None) -> int:
         _stopped(stopped)
     except BaseException as error:  # noqa: BLE001  # the last resort: whatever it is becomes a receipt and 70
         code = 130 if isinstance(error, KeyboardInterrupt) else _unforeseen(error)
-    if argv is None and (threads_left or code not in (0,)):
+    if argv is None:
         _leave(code)
     return code
 
 
 def _leave(code: int) -> None:
-    """End at once: Python's own end would wait for, or crash on, a thread that is loading a model."""
-    with contextlib.suppress(OSError, ValueError):
+    """End at once: Python's own end would wait for, or crash on, a thread that is loading a model.
+
+    With torch it takes the better part of a second, too.
+    """
+    try:
         sys.stdout.flush()
         sys.stderr.flush()
+    except (OSError, ValueError):
+        code = code or 120  # as Python's own end has it
     logging.shutdown()
     certificates.remove_joined()
     os._exit(code)
 
 
-def _dispatch(words: list[str]) -> tuple[int, bool]:
-    """The exit code, and whether a thread may still be running."""
+def _dispatch(words: list[str]) -> int:
     if words[:1] == ["prepare-folder"]:
         prepare_folder(arguments.folder_parser().parse_args(words[1:]).folder)
-        return 0, False
+        return 0
     if words[:1] == ["models"]:
-        return models_cli.run(words[1:]), False
+        return models_cli.run(words[1:])
     if container_job.wanted(words):
         return _container_job(words)
     return _transcribe(words)
 
 
-def _transcribe(words: list[str]) -> tuple[int, bool]:
+def _transcribe(words: list[str]) -> int:
     parsed = arguments.parse(words)
     if not parsed.profile:
         return _transcribe_all(parsed)
@@ -97,7 +100,7 @@ def _transcribe(words: list[str]) -> tuple[int, bool]:
             sys.stderr.write(run.report().table() + "\n")
 
 
-def _transcribe_all(parsed: argparse.Namespace) -> tuple[int, bool]:
+def _transcribe_all(parsed: argparse.Namespace) -> int:
     warnings: list[str] = []
     settings = arguments.settings(parsed, warn=warnings)
     files = arguments.files(parsed.audio, parsed.output_name)
@@ -133,20 +136,20 @@ def _transcribe_all(parsed: argparse.Namespace) -> tuple[int, bool]:
     if failed:
         first = failed[min(failed, key=names.index)]
         receipt.write(receipt.failure(first))
-        return first.exit_code, job.loader.busy
+        return first.exit_code
     last = receipts[max(receipts, key=names.index)]
     if (run := profile.current()) is not None:
-        last["timings"] = run.report().timings() | last["timings"]
+        last["timings"] |= run.report().timings()
     receipt.write(last)
-    return 0, job.loader.busy
+    return 0
 
 
-def _container_job(words: list[str]) -> tuple[int, bool]:
+def _container_job(words: list[str]) -> int:
     call = container_job.understand(words)
     certificates.install()
-    job, last = container_job.run(call)
+    _, last = container_job.run(call)
     receipt.write(last)
-    return 0, job.loader.busy
+    return 0
 
 
 def _concerns_all(error: RunnerError) -> bool:

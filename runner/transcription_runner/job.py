@@ -59,11 +59,6 @@ class Loader:
         self.seconds = 0.0
 
     @property
-    def busy(self) -> bool:
-        """Whether its thread still runs: the process must then be left without Python's own clean-up."""
-        return self._thread is not None and self._thread.is_alive()
-
-    @property
     def model(self) -> cache.CachedModel | None:
         """The model found, once it is."""
         return self._found
