@@ -12,7 +12,7 @@ import contextlib
 import logging
 import zlib
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -95,9 +95,9 @@ class Lane:
     def work(self, *, idle: bool = False) -> list[Answer]:  # noqa: ARG002  # a Server's
         """Do some work; returns answers, perhaps none yet."""
         if self._detects:
-            return self._serve_detects(self._take(self._detects))
+            return self._serve(self._detects, self._detected)
         if self._aligns:
-            return self._serve_aligns(self._take(self._aligns))
+            return self._serve(self._aligns, self._aligned)
         answers: list[Answer] = []
         for method in self._at_work():
             try:
@@ -106,15 +106,22 @@ class Lane:
                 self._shrink(method, error)
         return answers
 
-    def _take(self, queue: deque[Task]) -> list[Task]:
-        return [queue.popleft() for _ in range(min(len(queue), self.batch_size))]
+    def _serve(self, queue: deque[Task], serve: Callable[[Sequence[Task]], list[Answer]]) -> list[Answer]:
+        """Serve a batch of a queue."""
+        tasks = [queue.popleft() for _ in range(min(len(queue), self.batch_size))]
+        try:
+            return serve(tasks)
+        except errors.OutOfMemory as error:
+            queue.extendleft(reversed(tasks))
+            self._halve(error)
+            return []
 
-    def _serve_detects(self, tasks: Sequence[Task]) -> list[Answer]:
+    def _detected(self, tasks: Sequence[Task]) -> list[Answer]:
         with profile.stage(profile.DECODER), self._beside():
             found = self._engine.detect(self._encoded(tasks), self._options.languages)
         return [(task.number, answer) for task, answer in zip(tasks, found, strict=True)]
 
-    def _serve_aligns(self, tasks: Sequence[Task]) -> list[Answer]:
+    def _aligned(self, tasks: Sequence[Task]) -> list[Answer]:
         texts = [
             Text(task.request.tokens, task.request.language, self._options.task, task.request.cut.size)
             for task in tasks
@@ -230,15 +237,18 @@ class Lane:
 
     def _shrink(self, method: Method, error: errors.OutOfMemory) -> None:
         """Halve the batch, and begin again with the windows that were in it."""
+        session = self._sessions.pop(method, None)
+        if session is not None:
+            self._decodes[method].extendleft(reversed(session.tickets()))
+        del session
+        self._halve(error)
+
+    def _halve(self, error: errors.OutOfMemory) -> None:
         if self.batch_size == 1:
             raise error
         self.batch_size //= 2
         _log.warning("%s; going on with %d windows at once", error.message, self.batch_size)
-        session = self._sessions.pop(method, None)
-        if session is not None:
-            self._decodes[method].extendleft(reversed(session.tickets()))
         if self._engine.device == "cuda":
-            del session
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 

@@ -10,6 +10,7 @@ from tests.differential.comparing import differences
 from tests.materials import recordings
 from transcription_runner import errors
 from transcription_runner.decoding import Session
+from transcription_runner.engine import Engine
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.transcribe import transcribe, transcribe_many
 
@@ -33,6 +34,29 @@ def test_memory_that_is_not_enough_halves_the_batch_and_loses_nothing(random_eng
     assert differences(transcribe(random_engine, recordings.with_long_pauses(), options), wanted).found == []
     assert most == 1
     assert "going on with" in caplog.text
+
+
+def test_memory_that_is_not_enough_for_words_or_languages_halves_the_batch_as_well(random_engine, monkeypatch):
+    options = TranscribeOptions(mode="batched", batch_size=4, word_timestamps=True, **{**GREEDY, "language": None})
+    files = [recordings.with_long_pauses(), recordings.dashwood()]
+    wanted = [each.result for each in transcribe_many(random_engine, files, options)]
+    asked = []
+
+    def scarce(whole):
+        def call(self, features, *more):
+            asked.append(len(features))
+            if len(features) > 1:
+                raise errors.OutOfMemory("the GPU's memory is not enough")
+            return whole(self, features, *more)
+
+        return call
+
+    monkeypatch.setattr(Engine, "detect", scarce(Engine.detect))
+    monkeypatch.setattr(Engine, "align", scarce(Engine.align))
+    found = [each.result for each in transcribe_many(random_engine, files, options)]
+    assert max(asked) > 1, "it was tried"
+    for one, other in zip(found, wanted, strict=True):
+        assert differences(one, other).found == []
 
 
 def test_memory_that_is_not_enough_for_one_window_is_an_error(random_engine, monkeypatch):
