@@ -2,7 +2,7 @@
 
     python -m bench.many [--files 1000] [--seconds 5] [--model base] [--report bench/results/many.md]
 
-Two ways: the Python API (transcribe_many), and the command with all files as its arguments, JSON written durably.
+Two ways: the Python API (transcribe_many), and the command with all files as its arguments, which writes their JSON.
 The overhead is the wall's time in which the engine had nothing to do, for each file: opening and hearing that the
 engine had to wait for, the machines' steps, logs, writing.
 """

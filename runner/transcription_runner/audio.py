@@ -47,15 +47,18 @@ _log = logging.getLogger(__name__)
 
 
 class AudioFile:
-    """A local file with sound in it. It stays open after a stretch in its middle was read, until `close`."""
+    """A local file with sound in it. It is open from the start and after a stretch was read in its middle, until
+    `close` or until its beginning is read: opening costs more than decoding some seconds."""
 
     def __init__(self, path: Path) -> None:
         """Look at the file's header. Raises errors.BadAudio, SourceMissing, PermissionDenied."""
         self.path = path
         self._kept: _Open | None = None
+        self._untouched: _Open | None = None
         _check_file(path)
-        with profile.stage(profile.DECODE), self._open() as (container, stream):
-            self.duration = _duration(container, stream)
+        with profile.stage(profile.DECODE):
+            self._untouched = self._opened()
+        self.duration = _duration(*self._untouched[1:])
 
     duration: float | None
     """Seconds as the container states them, an estimate; None if it does not say."""
@@ -87,9 +90,10 @@ class AudioFile:
 
     def close(self) -> None:
         """Let go of the file; reading on opens it anew."""
-        if self._kept is not None:
-            self._kept[0].close()
-            self._kept = None
+        for found in (self._kept, self._untouched):
+            if found is not None:
+                found[0].close()
+        self._kept = self._untouched = None
 
     def _clipped(self, first: int, last: int | None) -> Iterator[Samples]:
         for index, samples in self._samples(first / SAMPLE_RATE):
@@ -117,7 +121,7 @@ class AudioFile:
                     if position is not None and position <= first:
                         yield from _resampled(itertools.chain([frame], frames), position)
                         return
-        with self._open() as (container, stream):
+        with self._beginning() as (container, stream):
             decoded = False
             for piece in _resampled(_frames(container, stream), 0):
                 decoded = True
@@ -142,18 +146,29 @@ class AudioFile:
             return None if first is None or first.time is None else float(first.time)
 
     @contextlib.contextmanager
+    def _beginning(self) -> Iterator[tuple[_Container, _Stream]]:
+        """The file as nothing was read of it."""
+        stack, *found = self._untouched or self._opened()
+        self._untouched = None
+        with stack:
+            yield found[0], found[1]
+
+    @contextlib.contextmanager
     def _seekable(self) -> Iterator[tuple[_Container, _Stream]]:
         """The file, to seek in. It is kept for the next stretch: where a format has no index (mp3, bare aac), ffmpeg
         counts the packets up to each place, and goes on from what it has counted as long as the file is open."""
         found, self._kept = self._kept, None  # one reader at a time: another one opens the file for itself
         if found is None:
-            stack = contextlib.ExitStack()
-            found = stack, *stack.enter_context(self._open())
+            found, self._untouched = self._untouched or self._opened(), None
         try:
             yield found[1:]
         finally:
             self.close()
             self._kept = found
+
+    def _opened(self) -> _Open:
+        stack = contextlib.ExitStack()
+        return stack, *stack.enter_context(self._open())
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[tuple[_Container, _Stream]]:

@@ -132,12 +132,12 @@ def _transcribe_all(parsed: argparse.Namespace) -> int:
         if reporter is not None:
             reporter.stop()
     # The first error and the last receipt in the order of the command line, whatever was finished first.
-    names = [file.name for file in files]
+    places = {file.name: place for place, file in reversed(list(enumerate(files)))}
     if failed:
-        first = failed[min(failed, key=names.index)]
+        first = failed[min(failed, key=places.__getitem__)]
         receipt.write(receipt.failure(first))
         return first.exit_code
-    last = receipts[max(receipts, key=names.index)]
+    last = receipts[max(receipts, key=places.__getitem__)]
     if (run := profile.current()) is not None:
         last["timings"] |= run.report().timings()
     receipt.write(last)

@@ -127,20 +127,31 @@ def fsync_folder(folder: Path) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that after any crash it is either whole or as it was before.
+    """Write a file so that after any crash it is either whole or as it was before, and stays once this returns.
 
     Raises OutputFailed or PermissionDenied.
+    """
+    write_whole(path, data, durably=True)
+
+
+def write_whole(path: Path, data: bytes, *, durably: bool) -> None:
+    """Write a file so that nobody ever finds half of it.
+
+    durably: wait for the disk; else a machine that loses its power may lose what was written last. Raises OutputFailed
+    or PermissionDenied.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
             with temporary.open("wb") as stream:
                 stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
+                if durably:
+                    stream.flush()
+                    os.fsync(stream.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
-            fsync_folder(path.parent)
+            if durably:
+                fsync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any
 
 from transcription_runner import credentials
 from transcription_runner.errors import RunnerError, Usage
-from transcription_runner.filesystem import explain, make_folder, write_durably
+from transcription_runner.filesystem import explain, make_folder, write_durably, write_whole
 from transcription_runner.redact import redact
 from transcription_runner.writers import Layout, render
 
@@ -51,9 +51,13 @@ def stem(name: str) -> str:
 class DurableCopy:
     """A transcript's files in a folder, and beside them the record of the attempt that wrote them."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        """The transcript called `name` (without extension) in `folder`; nothing is made yet."""
+    def __init__(self, folder: Path, name: str, *, durably: bool = True) -> None:
+        """The transcript called `name` (without extension) in `folder`; nothing is made yet.
+
+        durably: wait for the disk with each file.
+        """
         self.folder = folder
+        self._durably = durably
         self.name = stem(name)
 
     @property
@@ -88,11 +92,11 @@ class DurableCopy:
         """
         data = render(result, "json")
         make_folder(self.folder)
-        write_durably(self.json_path, data)
+        write_whole(self.json_path, data, durably=self._durably)
         durable = Durable(path=self.json_path, data=data, result=result, facts=facts)
         if fingerprint is not None:
             record = {"version": 1, "fingerprint": fingerprint, "sha256": durable.sha256, "facts": facts}
-            write_durably(self._record_path, json.dumps(record).encode())
+            write_whole(self._record_path, json.dumps(record).encode(), durably=self._durably)
         return durable
 
     def write_formats(self, result: Mapping[str, Any], formats: Sequence[str], layout: Layout) -> list[Path]:
@@ -101,7 +105,7 @@ class DurableCopy:
         paths = []
         for format_name in formats:
             path = self.folder / f"{self.name}.{format_name}"
-            write_durably(path, render(result, format_name, layout))
+            write_whole(path, render(result, format_name, layout), durably=self._durably)
             paths.append(path)
         return paths
 
@@ -150,13 +154,22 @@ def check_apart(recordings: Sequence[Path], transcripts: Sequence[Path]) -> None
 
     Raises Usage.
     """
+    given = set()
+    for recording in recordings:
+        with contextlib.suppress(OSError):
+            given.add(_identity(recording))
     for transcript in transcripts:
         with contextlib.suppress(OSError):
-            if any(transcript.samefile(recording) for recording in recordings):
+            if _identity(transcript) in given:
                 raise Usage(
                     f"{transcript} is a recording, and its transcript would overwrite it.",
                     hint="Choose another --output_dir or --output_name.",
                 )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def check_writable(folder: Path, output: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -40,6 +41,7 @@ class File:
     name: str
 
 
+@functools.cache
 def runner_version() -> str:
     """This distribution's version."""
     try:

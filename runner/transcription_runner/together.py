@@ -1,6 +1,7 @@
 """Several files of one plain call, their windows in the same batches.
 
-Each file has the outcome, the messages and the copies that it has alone; files come in the order of their ends.
+Each file has the outcome, the messages and the copies that it has alone; files come in the order of their ends. They
+are not waited for on the disk, one by one: thousands of small ones would take longer to be safe than to be heard.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Together:
         self._open: deque[_Open] = deque()
         self._failed: deque[Finished] = deque()
         self._overall = _Overall(len(files))
+        self._writable = False
 
     def run(self) -> Iterator[Finished]:
         """Yield each file with its receipt, or the error that it met, as it is finished."""
@@ -94,7 +96,9 @@ class Together:
             timings: dict[str, float] = {}
             try:
                 check_source(file.source)
-                check_writable(self._job.settings.output_dir, self._job.settings.output)
+                if not self._writable:
+                    check_writable(self._job.settings.output_dir, self._job.settings.output)
+                    self._writable = True
                 self._job.loader.start()
                 audio = kept.enter_context(self._job.fetched(file.source, timings))
             except RunnerError as error:
@@ -159,7 +163,7 @@ class Together:
 
     def _written(self, opened: _Open, result: dict[str, Any], duration: float) -> Finished:
         job, file = self._job, opened.file
-        copy = DurableCopy(job.settings.output_dir, file.name)
+        copy = DurableCopy(job.settings.output_dir, file.name, durably=False)
         try:
             facts = job.facts(file.source, result, duration, opened.timings)
             durable = job.written(copy, result, facts, None)
@@ -177,12 +181,15 @@ class _Overall:
         self._count = count
         self._since: float | None = None
         self._seen: dict[Path, Progress] = {}
+        self._done = self._total = 0.0
 
     def __call__(self, path: Path, progress: Progress) -> None:
         """`path` has come as far as `progress` says."""
         self._since = self._since or time.monotonic() - progress.processed_seconds / max(progress.speed, 1e-6)
+        before = self._seen.get(path)
         self._seen[path] = progress
-        done = sum(each.processed_seconds for each in self._seen.values())
-        total = sum(each.total_seconds for each in self._seen.values()) / len(self._seen) * self._count
-        speed = done / max(time.monotonic() - self._since, 1e-6)
-        self.bar.show(f"{self.finished} of {self._count} files", done, total, how_far(done, total, speed))
+        self._done += progress.processed_seconds - (before.processed_seconds if before else 0.0)
+        self._total += progress.total_seconds - (before.total_seconds if before else 0.0)
+        total = self._total / len(self._seen) * self._count
+        speed = self._done / max(time.monotonic() - self._since, 1e-6)
+        self.bar.show(f"{self.finished} of {self._count} files", self._done, total, how_far(self._done, total, speed))

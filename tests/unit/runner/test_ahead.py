@@ -8,6 +8,7 @@ import threading
 import pytest
 import torch
 
+from tests.differential.comparing import differences
 from tests.materials import recordings
 from transcription_runner import errors
 from transcription_runner.ahead import Ahead, Stopped
@@ -174,11 +175,16 @@ def test_transcripts_do_not_depend_on_reading_ahead(random_engine, monkeypatch, 
     for readers in (1, 4):
         monkeypatch.setattr("transcription_runner.transcribe.readers_for", lambda _, readers=readers: readers)
         outcomes = list(transcribe_many(random_engine, files, options))
-        found.append({(each.path, str(each.result), str(each.error)) for each in outcomes})
+        found.append({each.path: each for each in outcomes})
         assert len(outcomes) == len(files)
         assert sum(each.error is not None for each in outcomes) == 2
         assert not threads_ahead()
-    assert found[0] == found[1]
+    one, four = found
+    for path in files:
+        assert str(one[path].error) == str(four[path].error)
+        if one[path].error is None:
+            # Which windows are computed together may differ, and with it the last digit.
+            assert differences(one[path].result, four[path].result).found == []
 
 
 def test_who_stops_in_the_middle_leaves_nothing_running(random_engine):

@@ -118,6 +118,31 @@ def test_what_is_there_of_a_file_cut_short_is_heard(tmp_path, dashwood):
     assert 2.9 < len(read(path)) / SAMPLE_RATE < 3.2
 
 
+def test_a_file_that_is_read_from_its_beginning_is_opened_once(monkeypatch):
+    """And it is closed then: reading it again opens it anew."""
+    containers = []
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *args, **how: containers.append(opened(*args, **how)) or containers[-1])
+    file = AudioFile(recordings.dashwood())
+    first = [samples for _, samples in file.blocks()]
+    assert len(containers) == 1
+    again = [samples for _, samples in file.blocks()]
+    assert len(containers) == 2
+    assert np.array_equal(np.concatenate(first), np.concatenate(again))
+    with pytest.raises(AssertionError, match="Container is not open"):
+        containers[0].seek(0)
+
+
+def test_a_file_that_is_not_read_is_closed(monkeypatch):
+    containers = []
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda *args, **how: containers.append(opened(*args, **how)) or containers[-1])
+    AudioFile(recordings.dashwood()).close()
+    (container,) = containers
+    with pytest.raises(AssertionError, match="Container is not open"):
+        container.seek(0)
+
+
 def test_a_file_cut_short_before_its_index_says_so():
     with pytest.raises(errors.BadAudio) as caught:
         read(recordings.cut_short())  # an m4a has its index at its end

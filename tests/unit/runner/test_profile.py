@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -142,8 +143,12 @@ def test_a_process_knows_when_it_began():
 def test_a_whole_run(random_engine):
     options = TranscribeOptions(mode="batched", language="en", beam_size=None, best_of=None, temperature=0.0)
     with profile.profiling() as run:
-        list(transcribe_many(random_engine, [recordings.dashwood()], options))
+        list(transcribe_many(random_engine, [recordings.dashwood()], replace(options, word_timestamps=True)))
     report = run.report()
-    assert {"decode", "loudness", "vad"} <= {line.name for line in report.lines}
+    assert {"decode", "loudness", "vad", "wait", "mel", "encoder", "decoder", "words"} == {
+        line.name for line in report.lines
+    }
+    assert 0 < report.moments[profile.FIRST_WINDOW] < report.wall
+    assert 0 < report.busy <= report.span
     assert all(f"\n{line.name} " in report.table() for line in report.lines)
     assert report.timings().keys() >= {"vad", "wall", "busy"}

@@ -57,7 +57,7 @@ def test_files_side_by_side_share_one_room(random_engine, monkeypatch):
     rooms = []
 
     class Watched(Room):
-        def __init__(self):
+        def __init__(self, seconds):
             super().__init__(16)
             rooms.append(self)
 

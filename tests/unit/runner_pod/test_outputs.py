@@ -100,3 +100,13 @@ def test_a_crash_leaves_the_old_file(tmp_path, monkeypatch):
         copy.write(RESULT, FACTS, fingerprint="2")
     assert json.loads((tmp_path / "talk.json").read_bytes())["text"] == "old"
     assert not list(tmp_path.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("durably", [True, False])
+def test_the_disk_is_waited_for_where_that_was_asked(tmp_path, monkeypatch, durably):
+    waited = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: waited.append(fsync(descriptor)))
+    written = DurableCopy(tmp_path, "talk", durably=durably).write(RESULT, FACTS, fingerprint=None)
+    assert (tmp_path / "talk.json").read_bytes() == written.data
+    assert bool(waited) is durably
