@@ -35,6 +35,8 @@ OURS = frozenset(
             "--languages",
             "--hotwords",
             "--profile",
+            "--compute_type",
+            "--num_workers",
         ),
         *("--mode", "--no_vad", "--vad_threshold", "--vad_min_silence_duration_ms", "--vad_min_speech_duration_ms"),
         "--vad_speech_pad_ms",

@@ -232,6 +232,8 @@ def _device(device: str) -> torch.device:
 
 def _compute_type(wanted: str, device: torch.device) -> Any:
     """What to compute in: what is wanted, where the device has it."""
+    if wanted != "auto" and wanted not in _DTYPES:
+        raise errors.Usage(f"compute_type must be auto, {', '.join(_DTYPES)}, not {wanted}")
     best = "float16" if device.type == "cuda" else "float32"
     if wanted == "auto" or wanted == best:
         return best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from fractions import Fraction
 from pathlib import Path
@@ -158,6 +159,7 @@ def open_files(path: Path) -> int:
 
 def test_a_file_is_let_go_of():
     path = mp3("bare")
+    gc.collect()  # other tests' files
     recording = Recording(AudioFile(path), LogMel(80))
     recording.scan([(60.0, 65.0), (300.0, 305.0)])
     recording.close()
