@@ -179,6 +179,7 @@ WRONG = {
     "--clip_timestamps": ("a", "-1", "nan", "0,inf", "5,1", "1,1", "0,5,3,8", "1,,2", "0,1,0.5"),
     "--threads": ("-1", "100000"),
     "--num_workers": ("0", "-1", "65"),
+    "--compute_type": ("int4", "", "FLOAT32"),
     "--batch_size": ("0", "-1", "5000"),
     "--max_line_width": ("-1",),
     "--max_line_count": ("-1",),
