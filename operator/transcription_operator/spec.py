@@ -12,7 +12,7 @@ from transcription_operator.errors import SpecError
 AUDIO_MOUNT = "/audio"
 OUTPUT_MOUNT = "/output"
 
-_WHISPER = ("initialPrompt", "carryInitialPrompt", "hotwords", "clipTimestamps", "wordTimestamps")
+_WHISPER = ("multilingual", "initialPrompt", "carryInitialPrompt", "hotwords", "clipTimestamps", "wordTimestamps")
 _DECODING = (
     "beamSize",
     "bestOf",

@@ -33,6 +33,7 @@ OURS = frozenset(
             "--output_name",
             "--output",
             "--languages",
+            "--multilingual",
             "--hotwords",
             "--profile",
             "--compute_type",
@@ -180,6 +181,7 @@ def transcription_parser(environ: Mapping[str, str] = os.environ) -> Parser:
     add("--task", choices=("transcribe", "translate"), default="transcribe", help="translate is into English")
     add("--language", help="code or English name of the language; detected by default")
     add("--languages", help="codes that detection may choose among: en,fr")
+    add("--multilingual", type=flag, default=False, help="batched mode: detect the language of each window")
     add("--clip_timestamps", default="0", help="start,end,start,end,… in seconds; the last end may be left out")
     add("--initial_prompt", help="text that the first window is conditioned on: names, spelling, style")
     add("--carry_initial_prompt", type=flag, default=False, help="give the prompt to every window")
@@ -333,6 +335,7 @@ def transcribe_options(arguments: argparse.Namespace, model: ModelName, warn: li
         mode=arguments.mode,
         task=arguments.task,
         language=language,
+        multilingual=arguments.multilingual,
         languages=tuple(code.strip() for code in (arguments.languages or "").split(",") if code.strip()),
         temperature=temperatures(arguments.temperature, arguments.temperature_increment_on_fallback),
         best_of=arguments.best_of,

@@ -6,7 +6,7 @@ not decoded; what a window's text leaves out, although somebody speaks there, is
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -96,6 +96,7 @@ class _Window:
     """A window on its way: the rung of the temperature ladder it is on, and its segments once they are there."""
 
     cut: Cut
+    language: str | None
     rung: int = 0
     segments: list[Segment] = field(default_factory=list)
 
@@ -121,11 +122,13 @@ class Batched:
         prompt = codec.encode(" " + options.initial_prompt.strip()) if options.initial_prompt else []
         hotwords, _ = prompts.hotword_tokens(codec, options.hotwords, prompt_length)
         self._prompt = prompts.join(hotwords, prompt, (), prompt_length)
-        self._queue: deque[_Window] = deque(_Window(cut) for cut in cuts)
+        self._queue: deque[_Window] = deque(_Window(cut, language) for cut in cuts)
         self._out: dict[Request, _Window] = {}
         self._finished: list[_Window] = []
         self._detect: Detect | None = None
-        if language is None:
+        # Without a window for which it would be asked, the language of the silence is.
+        self._each = options.multilingual and bool(cuts)
+        if language is None and not self._each:
             first = cuts[0] if cuts else Cut(((0, WINDOW),))
             self._detect = Detect(first)
         self._detecting = self._detect is not None
@@ -154,11 +157,16 @@ class Batched:
 
     def take(self, request: Request, response: Response) -> None:
         """The answer to a request."""
-        if isinstance(request, Detect):
+        if isinstance(request, Detect) and request not in self._out:
             self.language = likeliest(response)
             self._detecting = False
             return
         window = self._out.pop(request)
+        if isinstance(request, Detect):
+            window.language = likeliest(response)
+            self.language = self.language or window.language
+            self._queue.appendleft(window)
+            return
         if isinstance(response, DecodingResult):
             self._decoded(window, response)
         elif isinstance(response, list):
@@ -176,17 +184,29 @@ class Batched:
         for window in sorted(self._finished, key=lambda each: each.cut.start):
             text.append(self._codec.decode([token for each in window.segments for token in each["tokens"]]))
             segments += window.segments
+        if self._each:
+            self.language = self._longest()
         numbered = [{"id": number, **segment} for number, segment in enumerate(segments)]
         return {"text": "".join(text), "segments": numbered, "language": self.language}
 
+    def _longest(self) -> str | None:
+        """The language that most is said in."""
+        spoken: Counter[str] = Counter()
+        for window in self._finished:
+            spoken[window.language or ""] += window.cut.size
+        return max(spoken, key=spoken.__getitem__, default=self.language)
+
     def _ask(self, window: _Window) -> Request:
         request: Request
+        language = window.language if self._each else self.language
         if window.segments:
             tokens = words.text_tokens(window.segments, self._codec.eot)
-            request = Align(window.cut, tuple(token for each in tokens for token in each), self.language)
+            request = Align(window.cut, tuple(token for each in tokens for token in each), language)
+        elif self._each and language is None:
+            request = Detect(window.cut)
         else:
             temperature = self._options.temperature[window.rung]
-            request = Decode(window.cut, self._prompt, self.language, temperature)
+            request = Decode(window.cut, self._prompt, language, temperature)
         self._out[request] = window
         return request
 
@@ -200,7 +220,7 @@ class Batched:
             return
         segments, rest = window_segments(self._codec, result, window.cut)
         if rest is not None:
-            self._queue.appendleft(_Window(rest))
+            self._queue.appendleft(_Window(rest, None if self._each else window.language))
         window.segments = [
             segment for segment in segments if segment["text"].strip() and segment["start"] != segment["end"]
         ]
@@ -226,6 +246,8 @@ class Batched:
         """From times of the window to times of the file."""
         for segment in window.segments:
             segment["seek"] = window.cut.start
+            if self._each:
+                segment["language"] = window.language
             for part in (segment, *segment.get("words", ())):
                 start = window.cut.to_file(part["start"] * FRAMES_PER_SECOND, first=True)
                 end = window.cut.to_file(part["end"] * FRAMES_PER_SECOND)

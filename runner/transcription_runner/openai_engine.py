@@ -50,7 +50,7 @@ _NAMES: Final = (
 )
 
 # Options that openai-whisper has no word for; the rest has the same names there.
-_OURS: Final = frozenset({"mode", "languages", "vad", "batch_size", "clip_timestamps", "hotwords"})
+_OURS: Final = frozenset({"mode", "languages", "multilingual", "vad", "batch_size", "clip_timestamps", "hotwords"})
 
 
 class OpenAIEngine:

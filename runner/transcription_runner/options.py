@@ -89,6 +89,7 @@ class TranscribeOptions(DecodingOptions):
     mode: `sequential` goes through a file as openai-whisper does; `batched` cuts it at silences and decodes its
     windows together.
     languages: those allowed when the language is detected; empty for all.
+    multilingual: detect the language of each window; in batched mode.
     hotwords: names and terms, separated by commas (or spaces), that every window is told of; at most HOTWORDS_LENGTH
     characters.
     clip_timestamps: whisper's "start,end,start,end,…" in seconds, or the numbers themselves.
@@ -96,6 +97,7 @@ class TranscribeOptions(DecodingOptions):
     """
 
     mode: Literal["sequential", "batched"] = "sequential"
+    multilingual: bool = False
     initial_prompt: str | None = None
     carry_initial_prompt: bool = False
     hotwords: str | None = None
@@ -116,6 +118,12 @@ class TranscribeOptions(DecodingOptions):
         super().__post_init__()
         if self.mode not in ("sequential", "batched"):
             raise errors.Usage(f"mode must be sequential or batched, not {self.mode}")
+        if self.multilingual and self.mode != "batched":
+            raise errors.Usage("multilingual needs mode batched: in sequence one language is kept")
+        if self.multilingual and self.language is not None:
+            raise errors.Usage(
+                f"multilingual detects languages, and language is {self.language}: leave out one of them"
+            )
         _check_number("compression_ratio_threshold", self.compression_ratio_threshold)
         _check_number("logprob_threshold", self.logprob_threshold)
         _check_number("no_speech_threshold", self.no_speech_threshold)

@@ -179,7 +179,7 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
     if not engine.multilingual:
         if options.language not in (None, "en") or options.task == "translate":
             _log.warning("this model knows English only: transcribing English")
-        options = replace(options, language="en", languages=(), task="transcribe")
+        options = replace(options, language="en", languages=(), multilingual=False, task="transcribe")
     hotwords, left_out = prompts.hotword_tokens(engine.tokenizer, options.hotwords, engine.prompt_length)
     if left_out:
         _log.warning("the hotwords are too long: %d tokens are used; left out: %s", len(hotwords), left_out)

@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "adapter": "owner/base-lora",
     "language": "fr",
     "languages": ["de"],
+    "multilingual": False,
     "task": "translate",
     "initialPrompt": "A prompt.",
     "carryInitialPrompt": False,

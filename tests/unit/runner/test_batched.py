@@ -164,3 +164,35 @@ def test_always_ends_with_segments_in_order_whatever_is_said(found, answers, wit
         assert segment["start"] <= segment["end"]
         first, last = segment["start"] * 100, segment["end"] * 100
         assert any(a - 1e-6 <= first and last <= b + 1e-6 for a, b in [(c.pieces[0][0], c.pieces[-1][1]) for c in cuts])
+
+
+def test_each_window_has_its_own_language():
+    cuts = [Cut(((0, 2000),)), Cut(((3000, 4000),)), Cut(((9000, 9500),))]
+    options = TranscribeOptions(mode="batched", multilingual=True)
+    machine = Batched(options, Codec(), frames=10_000, cuts=cuts, language=None)
+    spoken = dict(zip(cuts, ("fr", "en", "en"), strict=True))
+    asked = []
+    waiting = list(machine.requests())
+    while waiting:
+        for request in waiting:
+            asked.append(request)
+            if isinstance(request, Detect):
+                machine.take(request, {spoken[request.cut]: 0.9, "de": 0.1})
+            else:
+                machine.take(request, result([BEGIN, 7, BEGIN + request.cut.size // 2]))
+        waiting = list(machine.requests())
+    assert machine.done
+    assert {request.cut: request.language for request in asked if isinstance(request, Decode)} == spoken
+    found = machine.result()
+    assert [segment["language"] for segment in found["segments"]] == ["fr", "en", "en"]
+    assert found["language"] == "fr", "20 s of French, 15 s of English"
+
+
+def test_a_silent_file_of_many_languages_is_asked_for_one():
+    machine = Batched(
+        TranscribeOptions(mode="batched", multilingual=True), Codec(), frames=10_000, cuts=[], language=None
+    )
+    (request,) = machine.requests()
+    machine.take(request, {"en": 1.0})
+    assert machine.done
+    assert machine.result()["language"] == "en"

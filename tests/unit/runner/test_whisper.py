@@ -116,3 +116,13 @@ def test_a_tenth_of_a_second(tiny_en, tmp_path):
     path = write(tmp_path / "a.wav", tone(0.1, 16_000), 16_000)
     for mode in ("sequential", "batched"):
         assert isinstance(transcribe(tiny_en, path, TranscribeOptions(mode=mode, **GREEDY))["text"], str)
+
+
+def test_each_window_s_language_is_detected_where_people_change_it(base):
+    options = TranscribeOptions(mode="batched", multilingual=True, languages=("en", "fr", "es"), **GREEDY)
+    result = transcribe(base, recordings.two_languages(), options)
+    one = transcribe(base, recordings.two_languages(), TranscribeOptions(mode="batched", **GREEDY))
+    assert len({segment["language"] for segment in result["segments"]}) == 2
+    assert "language" not in one["segments"][0]
+    said = recordings.transcript(recordings.two_languages()).text
+    assert wer.word_error_rate(said, result["text"]) < wer.word_error_rate(said, one["text"])
