@@ -112,6 +112,7 @@ def _ensure_pair(api: Api, namespace: str, shared: SharedVolume, settings: Setti
     wanted = volumes.claim(namespace, settings)
     if claim is not None:
         if "deletionTimestamp" in claim["metadata"]:
+            _let_go(api, namespace)
             raise Conflict(
                 f"Claim {namespace}/{names.CACHE_CLAIM} is being deleted, which ends with the last pod that uses it; "
                 "then it is made anew.",
@@ -148,7 +149,8 @@ def _give_up(api: Api, namespace: str, found: Object, claim: Object, difference:
     """Take away a pair onto the volume that the settings named before, once no pod uses it; the data stays there."""
     name = found["metadata"]["name"]
     changed = f"PersistentVolume {name} is not what the operator's settings ask for (cache): {difference}."
-    users = sorted(pod["metadata"]["name"] for pod in api.list(k8s.PODS, namespace) if _uses_cache(pod))
+    pods = api.list(k8s.PODS, namespace)
+    users = sorted(pod["metadata"]["name"] for pod in pods if _mounts_cache(pod) and not _is_over(pod))
     if users:
         raise Conflict(
             f"{changed} It is replaced as soon as no pod of namespace {namespace} uses it; now these do: "
@@ -158,12 +160,27 @@ def _give_up(api: Api, namespace: str, found: Object, claim: Object, difference:
     _log.warning("%s No pod uses it: it is replaced. What is on the old volume stays there.", changed)
     api.delete(k8s.CLAIMS, names.CACHE_CLAIM, namespace, uid=claim["metadata"]["uid"])
     api.delete(k8s.VOLUMES, name, uid=found["metadata"]["uid"])
+    _let_go(api, namespace)
     raise Conflict(f"{changed} No pod uses it, and it is being replaced.", reason=CHANGED)
 
 
-def _uses_cache(pod: Object) -> bool:
-    if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
-        return False
+def _let_go(api: Api, namespace: str) -> None:
+    """Remove our Jobs whose pods are over: Kubernetes keeps a claim for as long as there is a pod that names it, over or
+    not. What came of them is told in their resources."""
+    for pod in api.list(k8s.PODS, namespace):
+        ours = (pod["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+        if not (ours and _mounts_cache(pod) and _is_over(pod)):
+            continue
+        for owner in pod["metadata"].get("ownerReferences") or []:
+            if owner["kind"] == "Job":
+                api.delete(k8s.JOBS, owner["name"], namespace, uid=owner["uid"])
+
+
+def _is_over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def _mounts_cache(pod: Object) -> bool:
     claims = ((v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or [])
     return names.CACHE_CLAIM in claims
 

@@ -177,6 +177,33 @@ def test_nothing_is_made_beside_a_claim_that_goes(server):
     assert conflict.value.reason == "VolumeNotReady"
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["given up now", "already going"])
+def test_finished_jobs_let_go_of_a_claim_that_goes(server, begun):
+    """Kubernetes keeps a claim for as long as there is a pod that names it, finished ones included."""
+    access.ensure_cache(server, "team-a", settings())
+    bound(server)
+    a_user(server, "Succeeded")
+    pod = server.objects["pods", "team-a", "tj-x"]
+    for name in ("ours", "theirs"):
+        job = {"metadata": {"name": name, "namespace": "team-a", "uid": name}}
+        server.objects["jobs", "team-a", name] = job
+        labels = {"app.kubernetes.io/managed-by": "transcription-operator"} if name == "ours" else {}
+        owner = {"kind": "Job", "name": name, "uid": name}
+        metadata = {"name": name, "namespace": "team-a", "labels": labels, "ownerReferences": [owner]}
+        server.objects["pods", "team-a", name] = {**pod, "metadata": metadata}
+    asked = settings()
+    if begun:
+        claim = server.objects["persistentvolumeclaims", "team-a", "transcription-cache"]
+        claim["metadata"]["deletionTimestamp"] = "2026-11-22T12:00:00Z"
+    else:
+        asked = settings(cache={"volume": {"hostPath": {"path": "/new"}}})
+
+    with pytest.raises(Conflict):
+        access.ensure_cache(server, "team-a", asked)
+
+    assert [name for kind, _, name in server.objects if kind == "jobs"] == ["theirs"]
+
+
 @pytest.fixture
 def of_class() -> Any:
     return settings(cache={"volume": {}, "storageClassName": "nfs-csi"})
