@@ -165,8 +165,10 @@ def _give_up(api: Api, namespace: str, found: Object, claim: Object, difference:
 
 
 def _let_go(api: Api, namespace: str) -> None:
-    """Remove our Jobs whose pods are over: Kubernetes keeps a claim for as long as there is a pod that names it, over or
-    not. What came of them is told in their resources."""
+    """Remove our Jobs whose pods are over: Kubernetes keeps a claim for as long as any pod names it.
+
+    What came of them is told in their resources.
+    """
     for pod in api.list(k8s.PODS, namespace):
         ours = (pod["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
         if not (ours and _mounts_cache(pod) and _is_over(pod)):

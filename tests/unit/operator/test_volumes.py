@@ -189,7 +189,8 @@ def test_finished_jobs_let_go_of_a_claim_that_goes(server, begun):
         server.objects["jobs", "team-a", name] = job
         labels = {"app.kubernetes.io/managed-by": "transcription-operator"} if name == "ours" else {}
         owner = {"kind": "Job", "name": name, "uid": name}
-        metadata = {"name": name, "namespace": "team-a", "labels": labels, "ownerReferences": [owner]}
+        metadata = {"name": name, "uid": f"pod-{name}", "namespace": "team-a", "labels": labels}
+        metadata["ownerReferences"] = [owner]
         server.objects["pods", "team-a", name] = {**pod, "metadata": metadata}
     asked = settings()
     if begun:
