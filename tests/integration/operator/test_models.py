@@ -175,14 +175,20 @@ def test_a_check_on_demand_and_the_repair_that_follows(world: World, stand_in: S
     stand_in.ends(world.pod_of(repair), 0, a_report())
     world.until_model(name, "Ready=True/Repaired")
     assert world.model(name)["status"]["repairs"] == 1
-    after = samples(world)
-    for metric, more in {
+    wanted = {
         "transcription_model_verify_failures_total{}": 1,
         "transcription_model_downloads_total{reason=,result=success}": 2,
         "transcription_model_download_seconds_count{}": 2,
         "transcription_model_download_bytes_total{}": 560_000,
-    }.items():
-        assert after[metric] - before.get(metric, 0) == more, metric
+    }
+
+    def counted() -> dict[str, float]:
+        after = samples(world)
+        return {metric: after.get(metric, 0) - before.get(metric, 0) for metric in wanted}
+
+    # What is counted is counted after the status that tells it is written.
+    until(lambda: counted() == wanted, f"{wanted} are counted")
+    after = samples(world)
     assert after["transcription_model_cache_bytes{}"] == 290_000
     assert after["transcription_model_cache_free_bytes{}"] == 7_000_000
     assert after["transcription_models{phase=Ready}"] >= 1
