@@ -11,8 +11,9 @@ from bench import limit
 from bench.programs import Program, Settings
 from bench.report import table
 from bench.sound import Sound
+from bench.wording import words
 from bench.worker import Answer
-from tests.materials.wer import distance, words
+from tests.materials.wer import distance
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bench.contenders import HEAD, OPENAI, OURS, Contender, Line, best_sizes, fl
 from bench.sound import Sound
 from bench.worker import Answer
 
-SOUND = Sound("two", (Path("a.wav"), Path("b.wav")), ("One two.", "Three four."), duration=60.0, speech=45.0)
+SOUND = Sound("two", (Path("a.wav"), Path("b.wav")), ("Red green.", "Blue white."), duration=60.0, speech=45.0)
 INT8 = replace(OURS, precision="int8")
 
 
@@ -24,7 +24,7 @@ def cells(*lines: Line) -> list[dict[str, str]]:
 
 
 def test_ratios_are_of_medians_with_equal_settings() -> None:
-    said = ("one two", "three four")
+    said = ("red green", "blue white")
     ours, theirs, other = cells(
         Line(OURS, "greedy", (answer(9.0, *said), answer(2.0, *said), answer(3.0, *said))),
         Line(OPENAI, "greedy", (answer(6.0, *said),)),
@@ -41,8 +41,8 @@ def test_ratios_are_of_medians_with_equal_settings() -> None:
 
 def test_words_are_compared_with_the_truth_and_with_openai_whisper() -> None:
     ours, theirs = cells(
-        Line(OURS, "greedy", (answer(1.0, "One two", "three"),)),
-        Line(OPENAI, "greedy", (answer(1.0, "One", "three five"),)),
+        Line(OURS, "greedy", (answer(1.0, "Red, green", "blue"),)),
+        Line(OPENAI, "greedy", (answer(1.0, "Red", "blue black"),)),
     )
     assert (ours["word error"], theirs["word error"]) == ("25.0%", "50.0%")
     assert (ours["words other than openai-whisper's"], theirs["words other than openai-whisper's"]) == ("2", "0")
@@ -51,14 +51,14 @@ def test_words_are_compared_with_the_truth_and_with_openai_whisper() -> None:
 def test_who_is_missing_or_failed_has_a_row_that_says_so() -> None:
     missing, failed = cells(
         Line(INT8, "greedy", (Answer(missing="not installed (x)"),)),
-        Line(OURS, "greedy", (answer(1.0, "one"), Answer(failed="OutOfMemory: no"))),
+        Line(OURS, "greedy", (answer(1.0, "red"), Answer(failed="OutOfMemory: no"))),
     )
     assert missing["seconds"] == "not installed (x)"
     assert failed["seconds"] == "failed: OutOfMemory: no"
 
 
 def test_a_precision_without_a_floor_has_no_share() -> None:
-    (row,) = cells(Line(INT8, "greedy", (answer(1.0, "one"),)))
+    (row,) = cells(Line(INT8, "greedy", (answer(1.0, "red"),)))
     assert row["share of the limit"] == ""
 
 
