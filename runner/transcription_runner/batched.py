@@ -45,6 +45,11 @@ Span = tuple[int, int]
 _KEPT_PAUSE: Final = 100
 _LONGEST_PAUSE: Final = 1000
 
+# A window with more room than this takes in a part of the speech that follows, up to a pause that leaves no more than
+# this of it; neither part may be shorter than the other number.
+_EMPTY: Final = 300
+_SHORTEST: Final = 200
+
 # What a window's text leaves out at its end is decoded again if there is this much of it.
 _LEFT_OUT: Final = 200
 
@@ -52,43 +57,51 @@ _LEFT_OUT: Final = 200
 _ONWARD: Final = 100
 
 
-def pack(spans: Sequence[Span], quietest: Callable[[int, int], int]) -> list[Cut]:
-    """Windows of at most 30 s over all spans of speech, each span once and in order.
+def pack(
+    spans: Iterable[Span], quietest: Callable[[int, int], int], breath: Callable[[int, int], int | None]
+) -> list[Cut]:
+    """Windows of at most 30 s over all spans of speech, each moment of them once and in order.
 
-    spans: (start, end) in frames, apart and in order. quietest: the best frame to cut at between two frames, for speech
-    that goes on for longer than a window.
+    spans: (start, end) in frames, apart and in order. breath: the best pause between two frames, or None, to cut speech
+    at that does not fit. quietest: the best frame between two frames, for speech that goes on for longer than a window
+    without a pause.
     """
     cuts: list[Cut] = []
     pieces: list[Span] = []
     size = 0
-    for start, end in _short(spans, quietest):
+    left = deque(spans)
+    while left:
+        start, end = left.popleft()
         pause = start - pieces[-1][1] if pieces else 0
-        if pieces and pause <= _KEPT_PAUSE and size + end - pieces[-1][1] <= WINDOW:
-            size += end - pieces[-1][1]
-            pieces[-1] = (pieces[-1][0], end)
-        elif pieces and pause <= _LONGEST_PAUSE and size + end - start <= WINDOW:
-            size += end - start
-            pieces.append((start, end))
-        else:
-            if pieces:
+        kept = pause if pause <= _KEPT_PAUSE else 0
+        room = WINDOW - size - kept if pause <= _LONGEST_PAUSE else 0
+        if end - start > room:
+            cut = _part(start, end, room, breath)
+            if cut is None and pieces:
                 cuts.append(Cut(tuple(pieces)))
-            pieces, size = [(start, end)], end - start
+                pieces, size = [], 0
+                left.appendleft((start, end))
+                continue
+            if cut is None:
+                # In the last third of the window, so that it is full; what is left over is not too short either.
+                last = min(start + WINDOW, end - WINDOW // 6)
+                cut = min(max(quietest(last - WINDOW // 3, last), start + 1), start + WINDOW)
+            left.appendleft((cut, end))
+            end = cut
+        if pieces and kept == pause:
+            pieces[-1] = (pieces[-1][0], end)
+        else:
+            pieces.append((start, end))
+        size += kept + end - start
     if pieces:
         cuts.append(Cut(tuple(pieces)))
     return cuts
 
 
-def _short(spans: Iterable[Span], quietest: Callable[[int, int], int]) -> Iterable[Span]:
-    """The spans, those longer than a window in parts."""
-    for start, end in spans:
-        while end - start > WINDOW:
-            # In the last third of the window, so that windows are full; what is left over is not too short either.
-            last = min(start + WINDOW, end - WINDOW // 6)
-            cut = min(max(quietest(last - WINDOW // 3, last), start + 1), start + WINDOW)
-            yield start, cut
-            start = cut
-        if start < end:
-            yield start, end
+def _part(start: int, end: int, room: int, breath: Callable[[int, int], int | None]) -> int | None:
+    """Where a span may be cut so that its first part fills the room; None where that is little, or nobody pauses."""
+    first, last = start + max(_SHORTEST, room - _EMPTY), min(start + room, end - _SHORTEST)
+    return breath(first, last) if room > _EMPTY and first < last else None
 
 
 @dataclass(slots=True)

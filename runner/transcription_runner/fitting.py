@@ -1,4 +1,4 @@
-"""How many windows are decoded at once: as many as a GPU's free memory holds, a few on a processor."""
+"""How many windows are decoded at once: as many as a GPU's free memory holds, 8 or 16 on a processor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from transcription_runner.decoding import Method, batch_of
 from transcription_runner.network import Network
 
 CPU_BATCH: Final = 8
+"""Windows at once on a processor, whatever they take."""
+CPU_ROOM: Final = 1_000_000_000
+"""Bytes that twice as many may take there: of a small model the weights are much of what a step reads."""
 MOST: Final = 128
 """Windows at once from which more gain next to nothing."""
 
@@ -22,9 +25,10 @@ _LOGITS: Final = 6
 
 def fitting_batch(network: Network, method: Method) -> int:
     """Windows that a session of this method has room for on the network's device: 1 at least."""
+    window = window_bytes(network, method)
     if network.device.type != "cuda":
-        return CPU_BATCH
-    return largest_batch(_free(network.device), window_bytes(network, method))
+        return 2 * CPU_BATCH if 2 * CPU_BATCH * window <= CPU_ROOM else CPU_BATCH
+    return largest_batch(_free(network.device), window)
 
 
 def window_bytes(network: Network, method: Method) -> int:

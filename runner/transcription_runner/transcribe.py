@@ -24,7 +24,7 @@ from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
-from transcription_runner.vad import LevelMeter, SpeechDetector, quietest, speech_spans, within
+from transcription_runner.vad import LevelMeter, SpeechDetector, breath, quietest, speech_spans, within
 from transcription_runner.windows import Cut, Machine, Segment
 
 _log = logging.getLogger(__name__)
@@ -249,7 +249,11 @@ def _cuts(recording: Recording, options: TranscribeOptions, heed: Listener) -> l
             spans = within(speech_spans(stretches, options.vad, recording.samples), clips)
         else:
             spans = [clip for clip in clips if clip[0] < clip[1]]
-        return pack(spans, lambda first, last: quietest(stretches, first, last))
+        return pack(
+            spans,
+            lambda first, last: quietest(stretches, first, last),
+            lambda first, last: breath(stretches, options.vad, first, last) if options.vad.enabled else None,
+        )
 
 
 def plain(value: Any) -> Any:

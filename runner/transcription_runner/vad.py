@@ -31,6 +31,8 @@ _CONTEXT: Final = 64
 _BINS: Final = 129
 _AROUND: Final = 5
 """Moments that are looked at together where a cut is to be made: 160 ms."""
+_BREATH: Final = 5
+"""Moments without speech that are a pause, if only between two words: 160 ms."""
 
 
 class SileroNetwork(nn.Module):
@@ -168,11 +170,32 @@ def quietest(stretches: Sequence[tuple[int, NDArray[np.float32]]], first: int, l
     return last
 
 
+def breath(
+    stretches: Sequence[tuple[int, NDArray[np.float32]]], options: VadOptions, first: int, last: int
+) -> int | None:
+    """The middle of the longest pause between two frames, however short a breath of speech; None without one."""
+    longest, middle = _BREATH - 1, None
+    for start, probabilities in stretches:
+        low = max(0, -(-(first * HOP - start) // CHUNK))
+        high = min(len(probabilities), (last * HOP - start) // CHUNK)
+        if low < high:
+            quiet = np.concatenate([[False], probabilities[low:high] < _low(options), [False]])
+            edges = np.flatnonzero(quiet[1:] != quiet[:-1]).reshape(-1, 2)
+            for begin, end in edges.tolist():
+                if end - begin > longest:
+                    longest, middle = end - begin, round((start + (low + (begin + end) / 2) * CHUNK) / HOP)
+    return middle
+
+
+def _low(options: VadOptions) -> float:
+    return max(options.threshold - 0.15, 0.01)
+
+
 def _speech(probabilities: NDArray[np.float32], options: VadOptions) -> list[tuple[int, int]]:
     """Stretches of speech in moments: they begin at the threshold, and end where it stays well below it."""
     pause = options.min_silence_duration_ms * SAMPLE_RATE / 1000 / CHUNK
     least = options.min_speech_duration_ms * SAMPLE_RATE / 1000 / CHUNK
-    low = max(options.threshold - 0.15, 0.01)
+    low = _low(options)
     found: list[tuple[int, int]] = []
     begin: int | None = None
     quiet: int | None = None

@@ -17,6 +17,10 @@ def middle(first: int, last: int) -> int:
     return (first + last) // 2
 
 
+def breathless(first: int, last: int) -> None:
+    assert 0 <= first < last
+
+
 @st.composite
 def spans(draw: st.DrawFn) -> list[tuple[int, int]]:
     found = []
@@ -30,9 +34,9 @@ def spans(draw: st.DrawFn) -> list[tuple[int, int]]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(spans())
-def test_every_moment_of_speech_is_in_exactly_one_window(found):
-    cuts = pack(found, middle)
+@given(spans(), st.sampled_from([middle, breathless]))
+def test_every_moment_of_speech_is_in_exactly_one_window(found, breath):
+    cuts = pack(found, middle, breath)
     pieces = [piece for cut in cuts for piece in cut.pieces]
     assert all(0 < cut.size <= 3000 for cut in cuts)
     assert all(before[1] <= after[0] for before, after in itertools.pairwise(pieces))
@@ -42,12 +46,35 @@ def test_every_moment_of_speech_is_in_exactly_one_window(found):
 
 
 def test_cuts_at_the_quietest_moment_of_long_speech():
-    cuts = pack([(0, 4000)], lambda first, last: 2345 if first <= 2345 <= last else last)
+    cuts = pack([(0, 4000)], lambda first, last: 2345 if first <= 2345 <= last else last, breathless)
     assert [cut.pieces for cut in cuts] == [((0, 2345),), ((2345, 4000),)]
 
 
+def test_long_speech_is_cut_at_a_breath_that_fills_the_window():
+    cuts = pack([(0, 4000)], lambda first, last: 2345, lambda first, last: 2900 if first <= 2900 <= last else None)
+    assert [cut.pieces for cut in cuts] == [((0, 2900),), ((2900, 4000),)]
+
+
+def test_a_window_takes_in_a_part_of_what_follows_up_to_a_breath():
+    def breath(first: int, last: int) -> int:
+        assert (first, last) == (2700, 3000)
+        return 2850
+
+    cuts = pack([(0, 1500), (1550, 3700)], middle, breath)
+    assert [cut.pieces for cut in cuts] == [((0, 2850),), ((2850, 3700),)]
+
+
+def test_a_part_that_is_left_out_before_counts_for_nothing():
+    def breath(first: int, last: int) -> int:
+        assert (first, last) == (4100, 4400), "1600 frames are heard, and 1100 to 1400 more fit"
+        return 4344
+
+    cuts = pack([(0, 1500), (2300, 2400), (3000, 5000)], middle, breath)
+    assert [cut.pieces for cut in cuts] == [((0, 1500), (2300, 2400), (3000, 4344)), ((4344, 5000),)]
+
+
 def test_short_pauses_stay_and_long_ones_are_left_out():
-    (cut,) = pack([(0, 500), (550, 900), (1500, 1700)], middle)
+    (cut,) = pack([(0, 500), (550, 900), (1500, 1700)], middle, breathless)
     assert cut.pieces == ((0, 900), (1500, 1700))
     assert cut.to_file(100) == 100
     assert (cut.to_file(900), cut.to_file(900, first=True), cut.to_file(1000)) == (900, 1500, 1600)
@@ -57,7 +84,7 @@ def test_short_pauses_stay_and_long_ones_are_left_out():
 
 
 def test_windows_far_apart_are_not_joined():
-    assert len(pack([(0, 500), (5000, 5500)], middle)) == 2
+    assert len(pack([(0, 500), (5000, 5500)], middle, breathless)) == 2
 
 
 def run(machine: Batched, answers) -> list:
@@ -144,7 +171,7 @@ def test_what_the_text_leaves_out_is_decoded_again():
 @settings(max_examples=150, deadline=None)
 @given(spans(), st.lists(results(), min_size=1, max_size=9), st.booleans())
 def test_always_ends_with_segments_in_order_whatever_is_said(found, answers, with_words):
-    cuts = pack(found, middle)
+    cuts = pack(found, middle, middle)
     machine = batched(cuts, language="en", word_timestamps=with_words)
     asked = run(machine, lambda request: answers[(request.cut.start + request.cut.size) % len(answers)])
     heard = [request.cut for request in asked if isinstance(request, Decode) and request.temperature == 0]

@@ -31,7 +31,9 @@ def test_what_a_window_of_large_v3_takes():
 
 
 def test_a_processor_takes_a_few(random_engine):
-    assert fitting_batch(random_engine.network, method()) == CPU_BATCH
+    assert fitting_batch(random_engine.network, method()) == 2 * CPU_BATCH
+    large = SimpleNamespace(config=LARGE.config, dtype=torch.float32, device=torch.device("cpu"))
+    assert fitting_batch(large, method()) == CPU_BATCH
 
 
 @given(st.integers(0, 200 * 10**9), st.integers(10**6, 10**9))

@@ -18,7 +18,7 @@ from transcription_runner.audio import AudioFile
 from transcription_runner.mel import LogMel, mel_filters
 from transcription_runner.options import VadOptions
 from transcription_runner.recording import Recording
-from transcription_runner.vad import SpeechDetector, quietest, speech_spans
+from transcription_runner.vad import SpeechDetector, breath, quietest, speech_spans
 from transcription_runner.windows import Cut
 
 whisper = pytest.importorskip("whisper")
@@ -160,3 +160,11 @@ def test_the_quietest_moment():
     values[600:606] = 0.1
     assert abs(quietest([(0, values)], 1000, 3000) - 603 * 512 / 160) < 5
     assert quietest([], 10, 20) == 20
+
+
+def test_the_longest_pause_is_where_one_may_cut():
+    values = np.ones(1000, np.float32)
+    values[400:404] = values[500:505] = values[600:610] = 0.1
+    found = [breath([(0, values)], VadOptions(), *between) for between in ((1000, 3000), (1000, 1900), (1000, 1600))]
+    assert found == [round(605 * 512 / 160), round(502.5 * 512 / 160), None], "four moments are none"
+    assert breath([], VadOptions(), 10, 20) is None
