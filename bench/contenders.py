@@ -41,7 +41,7 @@ class Contender:
         return f"{self.name} {self.precision}"
 
 
-OURS = Contender("ours", "batched", batch_size=8)
+OURS = Contender("ours", "batched", batch_size=16)
 OPENAI = Contender("openai-whisper", "sequential")
 #: One file, from its start to its end.
 ONE_FILE = (

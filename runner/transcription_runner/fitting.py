@@ -11,7 +11,7 @@ from transcription_runner.network import Network
 
 CPU_BATCH: Final = 8
 """Windows at once on a processor, whatever they take."""
-CPU_ROOM: Final = 1_000_000_000
+CPU_ROOM: Final = 1_600_000_000
 """Bytes that twice as many may take there: of a small model the weights are much of what a step reads."""
 MOST: Final = 128
 """Windows at once from which more gain next to nothing."""

@@ -82,7 +82,7 @@ class Cache:
         self.cross_keys, self.cross_values = torch.empty(shape, dtype=heard or dtype, device=device)
         self._rows = windows * group
         self.length = 0
-        self.keys = self.values = torch.empty(0)
+        self._entries = self.keys = self.values = torch.empty(0)
         self.table: Tensor | None = None
         if kernels is not None:
             every = torch.arange(self._rows, dtype=torch.int32, device=device)
@@ -103,6 +103,7 @@ class Cache:
         if self.length:
             larger[0, :, :, :, : self.length] = self.keys
             larger[1, :, :, :, : self.length] = self.values
+        self._entries = larger
         self.keys, self.values = larger
         self.length = wanted
 
@@ -173,11 +174,20 @@ class Cache:
         if self.table is not None:
             self.table[:count] = self.table[sources]
             return
-        if sources.device.type == "cpu" and bool((sources == torch.arange(count)).all()):
+        if sources.device.type == "cpu":
+            self._move_rows(sources.tolist(), longest)
             return
         for held in (self.keys, self.values):
             for layer in held:
                 layer[:count, :, :longest] = layer[sources, :, :longest]
+
+    def _move_rows(self, sources: Sequence[int], longest: int) -> None:
+        """As `reorder`, where a copy more costs more than to look which rows stay what they are."""
+        moved = {row: source for row, source in enumerate(sources) if row != source}
+        entries = self._entries[..., :longest, :]
+        overwritten = {source: entries[:, :, source].clone() for source in set(moved.values()) if source in moved}
+        for row, source in moved.items():
+            entries[:, :, row] = overwritten[source] if source in overwritten else entries[:, :, source]
 
     def move_window(self, source: int, target: int, length: int) -> None:
         """Copy a window and its rows of `length` tokens to another place."""
