@@ -69,7 +69,7 @@ def test_the_best_size_of_each_is_added_if_it_is_not_there() -> None:
         for contender, size, seconds in [(OURS, 8, 2.0), (OURS, 16, 3.0), (batched, 8, 5.0), (batched, 16, 4.0)]
     ]
     failed = Line(replace(batched, batch_size=32), "greedy", (Answer(failed="OutOfMemory"),))
-    usual = [OURS, replace(batched, batch_size=8)]
+    usual = [replace(OURS, batch_size=8), replace(batched, batch_size=8)]
     assert best_sizes([*lines, failed], usual) == [replace(batched, batch_size=16)]
 
 
