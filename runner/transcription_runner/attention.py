@@ -23,8 +23,6 @@ _WIDTH: Final = 64
 """The size of a head, in every Whisper model."""
 _NUMBERS: Final = 8
 """Numbers that a lane reads at once."""
-_MOST_GROUP: Final = 8
-"""Rows of a window that share one reading of its keys."""
 _TYPES: Final = {torch.float16: "half_type", torch.bfloat16: "bfloat_type"}
 
 
@@ -42,28 +40,29 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) 
 
 
 class Kernels:
-    """The kernels of one card and one precision, compiled when they are first asked for."""
+    """The kernel for one card and one precision."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         """Use `load`."""
+        from cuda.bindings import driver
+
         major, minor = torch.cuda.get_device_capability(device)
-        self._architecture = f"sm_{major}{minor}"
-        self._type = _TYPES[dtype]
-        self._device = device
-        self._functions: dict[int, Any] = {}
+        image = compile_source(f"sm_{major}{minor}", _TYPES[dtype])
+        torch.cuda.current_stream(device).synchronize()  # the driver's context is there
+        with torch.cuda.device(device):
+            module = _checked(driver.cuModuleLoadData(image))
+        self._function = _checked(driver.cuModuleGetFunction(module, b"attend_rows"))
 
     @classmethod
     def load(cls, dtype: torch.dtype, device: torch.device, *, width: int) -> Kernels | None:
-        """For a card; None where the kernels do not fit (another precision or head) or cannot be compiled."""
+        """For a card; None where the kernel does not fit (another precision or head) or cannot be compiled."""
         if device.type != "cuda" or dtype not in _TYPES or width != _WIDTH:
             return None
         try:
-            kernels = cls(dtype, device)
-            kernels.function(1)
+            return cls(dtype, device)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             _log.warning("the attention kernel cannot be used, torch's own is: %s", error)
             return None
-        return kernels
 
     def attend(
         self, new: Tensor, keys: Tensor, values: Tensor, *, places: Tensor, open_: Tensor, table: Tensor | None
@@ -74,26 +73,18 @@ class Kernels:
         open_: (windows,), whether a window is being decoded; the rows of others stay as they are. table: (all rows,
         length), int32, the row that each token's entries lie in; None for its own. Returns (rows, heads, 64).
         """
-        group = len(new) // len(open_)
-        return self._run(new[:, 0], keys, values, 1, open_, group, new=new, places=places, table=table)
+        return self._run(new[:, 0], keys, values, open_, new=new, places=places, table=table)
 
     def listen(self, q: Tensor, keys: Tensor, values: Tensor, *, open_: Tensor) -> Tensor:
-        """The rows of each window over all of its entries. q: (rows, heads, 64); keys, values: (n, heads, 1500, 64)."""
-        group = len(q) // len(open_)
-        if group <= _MOST_GROUP:
-            return self._run(q, keys, values, group, open_, 1)
-        parts = torch.split(q.view(len(open_), group, *q.shape[1:]), _MOST_GROUP, dim=1)
-        done = [self._run(part.flatten(0, 1), keys, values, part.shape[1], open_, 1).view_as(part) for part in parts]
-        return torch.cat(done, dim=1).view_as(q)
+        """Each row over all entries of its window. q: (windows, heads, 64); keys, values: (n, heads, 1500, 64)."""
+        return self._run(q, keys, values, open_)
 
     def _run(
         self,
         q: Tensor,
         keys: Tensor,
         values: Tensor,
-        group: int,
         open_: Tensor,
-        rows_of_window: int,
         *,
         new: Tensor | None = None,
         places: Tensor | None = None,
@@ -110,13 +101,13 @@ class Kernels:
         values_ = (
             *(address(each) for each in (q, *((new[:, 1], new[:, 2]) if new is not None else (None, None)))),
             *(address(each) for each in (keys, values, out, places, open_, table)),
-            *(keys.shape[2], 0 if table is None else table.stride(0), rows_of_window),
+            *(keys.shape[2], 0 if table is None else table.stride(0), rows // len(open_)),
             *(q.stride(0) // _NUMBERS, keys.stride(0), keys.stride(1)),
         )
         kinds = (ctypes.c_void_p,) * 9 + (ctypes.c_int,) * 3 + (ctypes.c_longlong,) * 3
         launched = driver.cuLaunchKernel(
-            self.function(group),
-            *(heads, rows // group, 1),
+            self._function,
+            *(heads, rows, 1),
             *(_THREADS, 1, 1),
             0,
             torch.cuda.current_stream(q.device).cuda_stream,
@@ -126,27 +117,13 @@ class Kernels:
         _checked(launched)
         return out
 
-    def function(self, group: int) -> Any:
-        """The kernel for `group` rows a window. Raises RuntimeError, OSError, ImportError."""
-        if group not in self._functions:
-            from cuda.bindings import driver
 
-            image = compile_source(self._architecture, self._type, group)
-            torch.cuda.current_stream(self._device).synchronize()  # the driver's context is there
-            with torch.cuda.device(self._device):
-                module = _checked(driver.cuModuleLoadData(image))
-            self._functions[group] = _checked(driver.cuModuleGetFunction(module, b"attend_rows"))
-        return self._functions[group]
-
-
-def compile_source(architecture: str, kind: str, group: int) -> bytes:
-    """A kernel as machine code for an architecture (`sm_90`). Raises RuntimeError with the compiler's words."""
+def compile_source(architecture: str, kind: str) -> bytes:
+    """The kernel as machine code for an architecture (`sm_90`). Raises RuntimeError with the compiler's words."""
     from cuda.bindings import nvrtc
 
     program = _checked(nvrtc.nvrtcCreateProgram(_SOURCE.read_bytes(), _SOURCE.name.encode(), 0, [], []))
-    defined = {"KIND": kind, "ROWS": group, "READS": 6 if group == 1 else 4}
-    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--use_fast_math"]
-    options += [f"--define-macro={name}={value}" for name, value in defined.items()]
+    options = [f"--gpu-architecture={architecture}", "--std=c++17", "--use_fast_math", f"--define-macro=KIND={kind}"]
     (result,) = nvrtc.nvrtcCompileProgram(program, len(options), [option.encode() for option in options])
     if result != nvrtc.nvrtcResult.NVRTC_SUCCESS:
         said = b" " * _checked(nvrtc.nvrtcGetProgramLogSize(program))

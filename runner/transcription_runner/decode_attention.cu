@@ -47,9 +47,10 @@ __device__ __forceinline__ void unpack(const uint4& raw, float* to) {
 #define WARPS 4
 #define NONE (-1e30f)
 
-// GROUP: rows that share their keys. AT_ONCE: keys of each eight lanes whose reads are under way together.
-template <typename T, int GROUP, int AT_ONCE>
-__device__ __forceinline__ void attend(
+#define AT_ONCE 6    // keys of each eight lanes whose reads are under way together
+
+// Compiled with KIND (half_type or bfloat_type) defined: one kernel at a time.
+extern "C" __global__ void __launch_bounds__(WARPS * 32) attend_rows(
     const uint4* __restrict__ queries,  // (rows, heads, WIDTH), rows query_stride apart
     const uint4* __restrict__ new_key,  // as queries: the row's own new key, kept at its place; null if there is none
     const uint4* __restrict__ new_value,
@@ -61,40 +62,35 @@ __device__ __forceinline__ void attend(
     const int* __restrict__ table,      // (rows, table_stride): the row each key of a row lies in; null for its own
     int length, int table_stride, int rows_of_window, i64 query_stride, i64 row_stride, i64 head_stride)
 {
-    const int head = blockIdx.x, heads = gridDim.x, window = blockIdx.y;
+    using T = KIND;
+    const int head = blockIdx.x, heads = gridDim.x, row = blockIdx.y;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int part = lane & (LANES - 1), quarter = lane / LANES;
     const int stream = warp * 4 + quarter, streams = WARPS * 4;
-    if (!open[window / rows_of_window]) {
-        if (threadIdx.x < LANES)
-            for (int g = 0; g < GROUP; g++)
-                out[((i64)(window * GROUP + g) * heads + head) * LANES + threadIdx.x] = make_uint4(0, 0, 0, 0);
+    if (!open[row / rows_of_window]) {
+        if (threadIdx.x < LANES) out[((i64)row * heads + head) * LANES + threadIdx.x] = make_uint4(0, 0, 0, 0);
         return;
     }
-    const int count = places ? (int)places[window] : length;
+    const int count = places ? (int)places[row] : length;
 
-    float q[GROUP][EACH], sum[GROUP], best[GROUP], mean[GROUP][EACH];
+    float q[EACH], sum = 0.0f, best = NONE, mean[EACH];
+    unpack<T>(queries[row * query_stride + head * LANES + part], q);
     #pragma unroll
-    for (int g = 0; g < GROUP; g++) {
-        unpack<T>(queries[(window * GROUP + g) * query_stride + head * LANES + part], q[g]);
-        sum[g] = 0.0f, best[g] = NONE;
-        #pragma unroll
-        for (int i = 0; i < EACH; i++) q[g][i] *= 0.125f, mean[g][i] = 0.0f;  // 64 to the power of -1/2
-    }
-    if (GROUP == 1 && new_key && warp == 0) {
-        const i64 from = window * query_stride + head * LANES + part;
+    for (int i = 0; i < EACH; i++) q[i] *= 0.125f, mean[i] = 0.0f;  // 64 to the power of -1/2
+    if (new_key && warp == 0) {
+        const i64 from = row * query_stride + head * LANES + part;
         const uint4 key = new_key[from], value = new_value[from];
         float k[EACH], dot = 0.0f;
         unpack<T>(key, k);
         #pragma unroll
-        for (int i = 0; i < EACH; i++) dot = fmaf(q[0][i], k[i], dot);
+        for (int i = 0; i < EACH; i++) dot = fmaf(q[i], k[i], dot);
         #pragma unroll
         for (int other = 1; other < LANES; other *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, other);
         if (quarter == 0) {
-            const i64 at = (window * row_stride + head * head_stride) / EACH + (i64)count * LANES + part;
+            const i64 at = (row * row_stride + head * head_stride) / EACH + (i64)count * LANES + part;
             keys[at] = key, values[at] = value;
-            best[0] = dot, sum[0] = 1.0f;
-            unpack<T>(value, mean[0]);
+            best = dot, sum = 1.0f;
+            unpack<T>(value, mean);
         }
     }
 
@@ -106,75 +102,57 @@ __device__ __forceinline__ void attend(
         for (int n = 0; n < AT_ONCE; n++) {
             const int key = first + n * streams;
             if (key < count) {
-                const i64 row = table ? table[(i64)window * table_stride + key] : window;
-                const i64 at = (row * row_stride + head * head_stride) / EACH + (i64)key * LANES + part;
+                const i64 from = table ? table[(i64)row * table_stride + key] : row;
+                const i64 at = (from * row_stride + head * head_stride) / EACH + (i64)key * LANES + part;
                 raw_keys[n] = keys[at];
                 raw_values[n] = values[at];
             } else {
                 raw_keys[n] = raw_values[n] = make_uint4(0, 0, 0, 0);
             }
         }
+        float score[AT_ONCE], top = best;
         #pragma unroll
-        for (int g = 0; g < GROUP; g++) {
-            float score[AT_ONCE], top = best[g];
+        for (int n = 0; n < AT_ONCE; n++) {
+            float k[EACH], dot = 0.0f;
+            unpack<T>(raw_keys[n], k);
             #pragma unroll
-            for (int n = 0; n < AT_ONCE; n++) {
-                float k[EACH], dot = 0.0f;
-                unpack<T>(raw_keys[n], k);
-                #pragma unroll
-                for (int i = 0; i < EACH; i++) dot = fmaf(q[g][i], k[i], dot);
-                #pragma unroll
-                for (int other = 1; other < LANES; other *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, other);
-                score[n] = first + n * streams < count ? dot : NONE;
-                top = fmaxf(top, score[n]);
-            }
-            const float less = __expf(best[g] - top);
-            best[g] = top;
-            sum[g] *= less;
+            for (int i = 0; i < EACH; i++) dot = fmaf(q[i], k[i], dot);
             #pragma unroll
-            for (int i = 0; i < EACH; i++) mean[g][i] *= less;
+            for (int other = 1; other < LANES; other *= 2) dot += __shfl_xor_sync(0xffffffffu, dot, other);
+            score[n] = first + n * streams < count ? dot : NONE;
+            top = fmaxf(top, score[n]);
+        }
+        const float less = __expf(best - top);
+        best = top;
+        sum *= less;
+        #pragma unroll
+        for (int i = 0; i < EACH; i++) mean[i] *= less;
+        #pragma unroll
+        for (int n = 0; n < AT_ONCE; n++) {
+            float v[EACH];
+            const float weight = first + n * streams < count ? __expf(score[n] - top) : 0.0f;
+            unpack<T>(raw_values[n], v);
+            sum += weight;
             #pragma unroll
-            for (int n = 0; n < AT_ONCE; n++) {
-                float v[EACH];
-                const float weight = first + n * streams < count ? __expf(score[n] - top) : 0.0f;
-                unpack<T>(raw_values[n], v);
-                sum[g] += weight;
-                #pragma unroll
-                for (int i = 0; i < EACH; i++) mean[g][i] = fmaf(weight, v[i], mean[g][i]);
-            }
+            for (int i = 0; i < EACH; i++) mean[i] = fmaf(weight, v[i], mean[i]);
         }
     }
 
     __shared__ float bests[WARPS * 4], sums[WARPS * 4], means[WARPS * 4][WIDTH];
+    if (part == 0) bests[stream] = best, sums[stream] = sum;
     #pragma unroll
-    for (int g = 0; g < GROUP; g++) {
-        if (part == 0) bests[stream] = best[g], sums[stream] = sum[g];
-        #pragma unroll
-        for (int i = 0; i < EACH; i++) means[stream][part * EACH + i] = mean[g][i];
-        __syncthreads();
-        if (threadIdx.x < WIDTH / 2) {
-            float top = NONE, total = 0.0f, low = 0.0f, high = 0.0f;
-            for (int s = 0; s < WARPS * 4; s++) top = fmaxf(top, bests[s]);
-            for (int s = 0; s < WARPS * 4; s++) {
-                const float weight = __expf(bests[s] - top);
-                total = fmaf(weight, sums[s], total);
-                low = fmaf(weight, means[s][2 * threadIdx.x], low);
-                high = fmaf(weight, means[s][2 * threadIdx.x + 1], high);
-            }
-            u32* to = (u32*)(out + ((i64)(window * GROUP + g) * heads + head) * LANES);
-            to[threadIdx.x] = T::pack(low / total, high / total);
+    for (int i = 0; i < EACH; i++) means[stream][part * EACH + i] = mean[i];
+    __syncthreads();
+    if (threadIdx.x < WIDTH / 2) {
+        float top = NONE, total = 0.0f, low = 0.0f, high = 0.0f;
+        for (int s = 0; s < WARPS * 4; s++) top = fmaxf(top, bests[s]);
+        for (int s = 0; s < WARPS * 4; s++) {
+            const float weight = __expf(bests[s] - top);
+            total = fmaf(weight, sums[s], total);
+            low = fmaf(weight, means[s][2 * threadIdx.x], low);
+            high = fmaf(weight, means[s][2 * threadIdx.x + 1], high);
         }
-        __syncthreads();
+        u32* to = (u32*)(out + ((i64)row * heads + head) * LANES);
+        to[threadIdx.x] = T::pack(low / total, high / total);
     }
-}
-
-// Compiled with KIND (half_type or bfloat_type), ROWS (GROUP) and READS (AT_ONCE) defined: one kernel at a time.
-extern "C" __global__ void __launch_bounds__(WARPS * 32) attend_rows(
-    const uint4* queries, const uint4* new_key, const uint4* new_value, uint4* keys, uint4* values, uint4* out,
-    const i64* places, const bool* open, const int* table,
-    int length, int table_stride, int rows_of_window, i64 query_stride, i64 row_stride, i64 head_stride)
-{
-    attend<KIND, ROWS, READS>(
-        queries, new_key, new_value, keys, values, out, places, open, table,
-        length, table_stride, rows_of_window, query_stride, row_stride, head_stride);
 }
