@@ -396,8 +396,19 @@ def _mounted_beneath(folder: Path) -> bool:
 
 
 def remove_abandoned() -> None:
-    """Control planes whose owner ended without a word: their processes went with it, their files did not."""
+    """What nobody will come back to: files of control planes whose owner is dead, and of nodes whose checkout is gone.
+
+    A node keeps its images, 10 GB; a few of them are a full disk, on which the kubelet evicts. One that runs is left
+    alone: its checkout may be where this process cannot see it.
+    """
     root = paths.clusters_root()
+    for mark in root.glob("*/checkout"):
+        layout = Layout(mark.parent.name)
+        found = Cluster.load(layout.record)
+        if Path(mark.read_text()).exists() or (found and found.supervisor and found.supervisor.alive()):
+            continue
+        _clean(layout)
+        shutil.rmtree(layout.folder, ignore_errors=True)
     for folder in root.glob(f"{checkout_name()}-cp-*") if root.exists() else ():
         owner = folder.name.split("-")[3]
         if not Path(f"/proc/{owner}").exists():

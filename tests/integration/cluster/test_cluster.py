@@ -12,7 +12,7 @@ import pytest
 
 from tests.cluster import Cluster, control_plane, down, gpus, lifecycle, up
 from tests.cluster.api import Api, ApiError
-from tests.cluster.layout import interface_name
+from tests.cluster.layout import Layout, interface_name
 from tests.cluster.waiting import until
 
 SUFFIX = "self"
@@ -141,6 +141,22 @@ def test_a_control_plane_goes_with_the_process_that_asked_for_it():
     until(lambda: not Path(f"/proc/{supervisor}").exists(), "the supervisor has ended", 10)
     lifecycle.remove_abandoned()
     assert not Path(folder).exists()
+
+
+def test_a_node_goes_with_its_checkout(plane, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    folders = [Layout(f"tc-gone-{each}").folder for each in ("kept", "lost")]
+    for folder, checkout in zip(folders, (here, tmp_path / "gone"), strict=True):
+        (folder / "containerd").mkdir(parents=True)
+        (folder / "checkout").write_text(str(checkout))
+    lifecycle.remove_abandoned()
+    assert [folder.exists() for folder in folders] == [True, False]
+    here.rmdir()
+    lifecycle.remove_abandoned()
+    assert not folders[0].exists()
+    assert plane.folder.exists()
+    assert Api(plane.kubeconfig).ready()
 
 
 def test_an_unrestricted_pod_is_refused(plane):
