@@ -101,8 +101,7 @@ class Cache:
         # Zeros and not whatever memory holds: a masked place times infinity would still be no number.
         larger = torch.zeros((2, self.layers, self._rows, self.heads, wanted, self.width), **self._kind)
         if self.length:
-            larger[0, :, :, :, : self.length] = self.keys
-            larger[1, :, :, :, : self.length] = self.values
+            larger[..., : self.length, :] = self._entries
         self._entries = larger
         self.keys, self.values = larger
         self.length = wanted

@@ -173,7 +173,7 @@ def quietest(stretches: Sequence[tuple[int, NDArray[np.float32]]], first: int, l
 def breath(
     stretches: Sequence[tuple[int, NDArray[np.float32]]], options: VadOptions, first: int, last: int
 ) -> int | None:
-    """The middle of the longest pause between two frames, however short a breath of speech; None without one."""
+    """The middle of the longest pause between two frames; None where none is as long as a breath."""
     longest, middle = _BREATH - 1, None
     for start, probabilities in stretches:
         low = max(0, -(-(first * HOP - start) // CHUNK))

@@ -404,11 +404,12 @@ def remove_abandoned() -> None:
     root = paths.clusters_root()
     for mark in root.glob("*/checkout"):
         layout = Layout(mark.parent.name)
-        found = Cluster.load(layout.record)
-        if Path(mark.read_text()).exists() or (found and found.supervisor and found.supervisor.alive()):
-            continue
-        _clean(layout)
-        shutil.rmtree(layout.folder, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):  # another process removes it, too
+            found = Cluster.load(layout.record)
+            if Path(mark.read_text()).exists() or (found and found.supervisor and found.supervisor.alive()):
+                continue
+            _clean(layout)
+            shutil.rmtree(layout.folder, ignore_errors=True)
     for folder in root.glob(f"{checkout_name()}-cp-*") if root.exists() else ():
         owner = folder.name.split("-")[3]
         if not Path(f"/proc/{owner}").exists():
