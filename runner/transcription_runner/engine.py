@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
-import os
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +23,7 @@ from transcription_runner.linears import supported
 from transcription_runner.mel import LogMel
 from transcription_runner.modules import WhisperConfig, WhisperForConditionalGeneration
 from transcription_runner.network import Network
+from transcription_runner.threads import available_cpus
 from transcription_runner.tokenizer import Tokenizer
 from transcription_runner.windows import WordTiming
 
@@ -181,21 +180,6 @@ def _load(
     # Not by the vocabulary's size, as openai-whisper does: a fine-tuned model may have added to it.
     tokenizer = Tokenizer.load(path, multilingual=config.eos_token_id != _ENGLISH_END)
     return Engine(network, tokenizer, _alignment_heads(path, config), workers)
-
-
-def available_cpus() -> int:
-    """Processors that this process may use: its affinity, and its cgroup's share."""
-    count = len(os.sched_getaffinity(0))
-    for quota_file, period_file in (
-        (Path("/sys/fs/cgroup/cpu.max"), None),
-        (Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            words = quota_file.read_text().split()
-            period = int(period_file.read_text()) if period_file else int(words[1])
-            if words[0] != "max" and int(words[0]) > 0:
-                count = min(count, max(1, math.ceil(int(words[0]) / period)))
-    return count
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ always forward, so that memory stays flat. Only the processor is used: another t
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,6 +21,7 @@ from transcription_runner import profile
 from transcription_runner.ahead import Ahead
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.mel import HOP, REACH, LogMel, Loudest, Sound, mirror
+from transcription_runner.threads import one_thread
 from transcription_runner.windows import Cut
 
 KEPT_SECONDS: Final = 30 * 60
@@ -27,8 +29,11 @@ KEPT_SECONDS: Final = 30 * 60
 ALL_KEPT_SECONDS: Final = 2 * KEPT_SECONDS
 """Sound of all open files that is kept: 115 MB."""
 
-# Blocks of 30 s that the second pass is ahead of the windows.
+# Blocks of 30 s that are read ahead of who hears them, or of the windows that ask for them.
 _BLOCKS_AHEAD: Final = 2
+
+# Seconds of sound from which a thread more is worth it.
+_LONG: Final = 120.0
 
 # A clip is read from a little before its beginning to a little after its end: frames look that far.
 _MARGIN: Final = 0.05
@@ -87,8 +92,7 @@ class Recording:
 
     def reserve(self, clips: Sequence[tuple[float, float | None]]) -> bool:
         """Take the room that these clips will need, if there is enough; nothing where too long a file needs none."""
-        length = self._file.duration or 0.0
-        seconds = sum(max(0.0, min(length, math.inf if end is None else end) - start) for start, end in clips)
+        seconds = sum(self._length(start, end) for start, end in clips)
         samples = round(seconds * SAMPLE_RATE)
         if self._taken or seconds > KEPT_SECONDS:
             return True
@@ -104,14 +108,15 @@ class Recording:
             first = max(0.0, start - _MARGIN)
             measure = Loudest(_processors_mel(self._mel.bands), mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
-            for index, block in self._file.blocks(first, stop):
-                with profile.stage(profile.LOUDNESS):
-                    measure.add(block)
-                with profile.stage(profile.VAD):
-                    for listener in listeners:
-                        listener.add(index, block)
-                self.samples = max(self.samples, index + len(block))
-                self._keep(index, block)
+            # Closed here and not by chance: its thread reads the file, which whoever hears of an error will close.
+            heard = _measured(self._file.blocks(first, stop), measure, self._length(start, end))
+            with contextlib.closing(heard):
+                for index, block in heard:
+                    with profile.stage(profile.VAD):
+                        for listener in listeners:
+                            listener.add(index, block)
+                    self.samples = max(self.samples, index + len(block))
+                    self._keep(index, block)
             with profile.stage(profile.LOUDNESS):
                 loudest = max(loudest, measure.value())
         self._loudest = loudest
@@ -130,6 +135,11 @@ class Recording:
         self._buffer = (0, np.zeros(0, np.int16))
         self._room.give_back(self._taken)
         self._taken = self._held = 0
+
+    def _length(self, start: float, end: float | None) -> float:
+        """Seconds of a clip, as far as the file says how long it is."""
+        length = self._file.duration or 0.0
+        return max(0.0, (length if end is None else min(length, end)) - start)
 
     def _keep(self, index: int, block: Samples) -> None:
         """Keep a block for later, or none at all where they get too many."""
@@ -183,6 +193,28 @@ class Recording:
         forget = min(max(0, start - index), len(samples))
         self._buffer = (index + forget, samples[forget:])
         return True
+
+
+def _measured(
+    blocks: Iterator[tuple[int, Samples]], measure: Loudest, seconds: float
+) -> Generator[tuple[int, Samples]]:
+    """Each block when its loudness is known; of a long stretch they come from a thread that is a little ahead."""
+
+    def add(block: tuple[int, Samples], _: object = None) -> None:
+        with profile.stage(profile.LOUDNESS):
+            measure.add(block[1])
+
+    if seconds < _LONG:
+        for block in blocks:
+            add(block)
+            yield block
+        return
+    ahead = Ahead(blocks, add, most=_BLOCKS_AHEAD, begin=one_thread)
+    try:
+        for block, _ in ahead:
+            yield block
+    finally:
+        ahead.close(patience=None)
 
 
 @functools.cache

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from transcription_runner import errors, profile, prompts
 from transcription_runner.ahead import Ahead, Place
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.batched import Batched, pack
-from transcription_runner.engine import Engine, available_cpus
+from transcription_runner.engine import Engine
+from transcription_runner.heap import Heap
 from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
+from transcription_runner.threads import one_thread, readers_for
 from transcription_runner.vad import LevelMeter, SpeechDetector, breath, quietest, speech_spans, within
 from transcription_runner.windows import Cut, Machine, Segment
 
 _log = logging.getLogger(__name__)
-
-_MOST_READERS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,7 @@ def transcribe_many(
     batch_size = sum(server.batch_size for server in servers)
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
+    heap = Heap()
     room = Room(max(ALL_KEPT_SECONDS, 2 * 30 * batch_size))
     readers = readers_for(engine.device)
     ahead: Ahead[Path, Job] = Ahead(
@@ -121,6 +119,7 @@ def transcribe_many(
                 yield None
 
     def report(job: Job) -> None:
+        heap.tidy()
         if on_progress is not None:
             on_progress(opened[job].path, opened[job].progress(job))
 
@@ -141,25 +140,6 @@ def transcribe_many(
         ahead.close()
         for job in opened:
             job.recording.close()
-
-
-def readers_for(device: str) -> int:
-    """Threads that open and hear files. One hears some 400 times real time: enough for an engine on processors."""
-    cpus = available_cpus()
-    return max(1, min(_MOST_READERS, cpus // 2)) if device == "cuda" else 1 + cpus // 16
-
-
-def one_thread() -> None:
-    """Let torch compute in this thread alone: what hearing takes is small, and the engine has use for the others.
-
-    The number of threads is a thread's own, but the last one set is that of every thread to come: it is set back from
-    a thread of no other use.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    restore = threading.Thread(target=torch.set_num_threads, args=(before,))
-    restore.start()
-    restore.join()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from tests.materials import recordings
 from transcription_runner import errors
 from transcription_runner.ahead import Ahead, Stopped
 from transcription_runner.options import TranscribeOptions
-from transcription_runner.transcribe import one_thread, transcribe_many
+from transcription_runner.threads import one_thread
+from transcription_runner.transcribe import transcribe_many
 
 GREEDY = TranscribeOptions(language="en", beam_size=None, best_of=None, temperature=0.0, batch_size=2)
 

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from transcription_runner import errors
-from transcription_runner.engine import available_cpus, load_engine, memory_errors
+from transcription_runner.engine import load_engine, memory_errors
+from transcription_runner.threads import available_cpus
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import threading
+
 import numpy as np
 import pytest
 
 from tests.materials import recordings
 from transcription_runner import recording
+from transcription_runner.ahead import Stopped
 from transcription_runner.audio import SAMPLE_RATE, AudioFile
 from transcription_runner.mel import LogMel
 from transcription_runner.options import TranscribeOptions
@@ -89,3 +93,47 @@ def test_a_room_is_never_overdrawn(seconds):
     room = Room(seconds)
     assert not room.take(seconds * SAMPLE_RATE + 1)
     assert room.take(seconds * SAMPLE_RATE)
+
+
+class Ear:
+    """Hears blocks of a second; raises `error` at the third."""
+
+    def __init__(self, error=None):
+        self.heard = []
+        self.error = error
+
+    def add(self, start, samples):
+        if self.error is not None and len(self.heard) == 2:
+            raise self.error
+        self.heard.append((start, samples.tolist()))
+
+
+def ahead():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead-")]
+
+
+@pytest.mark.parametrize("clips", [[(0.0, None)], [(1.0, 3.5), (4.0, None)]])
+def test_a_long_stretch_is_read_ahead_and_heard_alike(clips, monkeypatch):
+    monkeypatch.setattr("transcription_runner.audio.BLOCK", SAMPLE_RATE)
+    found = []
+    for long in (math.inf, 0.0):
+        monkeypatch.setattr(recording, "_LONG", long)
+        each, ear = Recording(AudioFile(recordings.dashwood()), MEL), Ear()
+        each.scan(clips, [ear])
+        found.append((ear.heard, each.samples, heard(each.sound(WINDOW))))
+        each.close()
+    assert found[0] == found[1]
+    assert len(found[0][0]) >= 6
+    assert not ahead()
+
+
+def test_nobody_reads_on_when_a_scan_is_given_up(monkeypatch):
+    """Whoever hears of the error closes the file: nobody may be at it then."""
+    monkeypatch.setattr("transcription_runner.audio.BLOCK", SAMPLE_RATE)
+    monkeypatch.setattr(recording, "_LONG", 0.0)
+    found = Recording(AudioFile(recordings.dashwood()), MEL)
+    with pytest.raises(Stopped) as caught:
+        found.scan([(0.0, None)], [Ear(Stopped())])
+    assert caught.value is not None
+    assert not ahead()
+    found.close()
