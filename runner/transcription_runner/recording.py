@@ -92,7 +92,7 @@ class Recording:
 
     def reserve(self, clips: Sequence[tuple[float, float | None]]) -> bool:
         """Take the room that these clips will need, if there is enough; nothing where too long a file needs none."""
-        seconds = sum(self._length(start, end) for start, end in clips)
+        seconds = self._seconds(clips)
         samples = round(seconds * SAMPLE_RATE)
         if self._taken or seconds > KEPT_SECONDS:
             return True
@@ -101,6 +101,10 @@ class Recording:
         self._taken = samples
         return True
 
+    def is_long(self, clips: Sequence[tuple[float, float | None]]) -> bool:
+        """Whether more threads than one are worth it to hear these clips."""
+        return self._seconds(clips) >= _LONG
+
     def scan(self, clips: Sequence[tuple[float, float | None]], listeners: Sequence[Listener] = ()) -> None:
         """Hear the clips (in seconds, in order) once. Raises errors.BadAudio."""
         loudest = -math.inf
@@ -108,8 +112,8 @@ class Recording:
             first = max(0.0, start - _MARGIN)
             measure = Loudest(_processors_mel(self._mel.bands), mirrored=first == 0)
             stop = None if end is None else end + _MARGIN
-            # Closed here and not by chance: its thread reads the file, which whoever hears of an error will close.
-            heard = _measured(self._file.blocks(first, stop), measure, self._length(start, end))
+            # Closed here and not by chance: its threads read the file, which whoever hears of an error will close.
+            heard = _measured(self._file.blocks(first, stop), measure, ahead=self.is_long([(start, end)]))
             with contextlib.closing(heard):
                 for index, block in heard:
                     with profile.stage(profile.VAD):
@@ -136,10 +140,10 @@ class Recording:
         self._room.give_back(self._taken)
         self._taken = self._held = 0
 
-    def _length(self, start: float, end: float | None) -> float:
-        """Seconds of a clip, as far as the file says how long it is."""
+    def _seconds(self, clips: Sequence[tuple[float, float | None]]) -> float:
+        """How long the clips are, as far as the file says how long it is."""
         length = self._file.duration or 0.0
-        return max(0.0, (length if end is None else min(length, end)) - start)
+        return sum(max(0.0, min(length, math.inf if end is None else end) - start) for start, end in clips)
 
     def _keep(self, index: int, block: Samples) -> None:
         """Keep a block for later, or none at all where they get too many."""
@@ -196,25 +200,28 @@ class Recording:
 
 
 def _measured(
-    blocks: Iterator[tuple[int, Samples]], measure: Loudest, seconds: float
+    blocks: Iterator[tuple[int, Samples]], measure: Loudest, *, ahead: bool
 ) -> Generator[tuple[int, Samples]]:
-    """Each block when its loudness is known; of a long stretch they come from a thread that is a little ahead."""
+    """Each block when its loudness is known. ahead: a thread decodes them, and one more measures."""
 
-    def add(block: tuple[int, Samples], _: object = None) -> None:
+    def add(block: tuple[int, Samples]) -> None:
         with profile.stage(profile.LOUDNESS):
             measure.add(block[1])
 
-    if seconds < _LONG:
+    if not ahead:
         for block in blocks:
             add(block)
             yield block
         return
-    ahead = Ahead(blocks, add, most=_BLOCKS_AHEAD, begin=one_thread)
-    try:
-        for block, _ in ahead:
+    with contextlib.ExitStack() as stack:
+        decoded = Ahead(blocks, lambda *_: None, most=_BLOCKS_AHEAD)
+        stack.callback(decoded.close, patience=None)
+        measured = Ahead(
+            (block for block, _ in decoded), lambda block, _: add(block), most=_BLOCKS_AHEAD, begin=one_thread
+        )
+        stack.callback(measured.close, patience=None)
+        for block, _ in measured:
             yield block
-    finally:
-        ahead.close(patience=None)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import time
@@ -219,8 +220,10 @@ def _machine(engine: Engine, recording: Recording, options: TranscribeOptions, h
 
 def _cuts(recording: Recording, options: TranscribeOptions, heed: Listener) -> list[Cut]:
     """The windows of a recording, from its silences or, without VAD, from its quietest moments."""
-    ear = SpeechDetector() if options.vad.enabled else LevelMeter()
-    recording.scan(options.clips, [heed, ear])
+    long = recording.is_long(options.clips)
+    ear = SpeechDetector(beside=long) if options.vad.enabled else LevelMeter()
+    with contextlib.closing(ear):
+        recording.scan(options.clips, [heed, ear])
     with profile.stage(profile.VAD):
         ear.finish()
         stretches = ear.stretches

@@ -1,18 +1,21 @@
 """Where in a recording somebody speaks: Silero VAD, over a stream.
 
 The weights come with the `silero_vad` package, which is not imported (importing it sets torch to one thread). The
-network is run here a block of moments at a time: its convolutions for all of them at once, then its recurrent layer
-over the block; what it remembers is carried from block to block, so the probabilities are those of its authors' loop.
+network is run here a block of moments at a time: its spectrum and its convolutions for all of them at once, then its
+recurrent layer over the block; what it remembers is carried from block to block, so the probabilities are those of its
+authors' loop.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 import torch
@@ -24,39 +27,52 @@ from transcription_runner import errors
 from transcription_runner.audio import SAMPLE_RATE, Samples
 from transcription_runner.mel import HOP, to_float
 from transcription_runner.options import VadOptions
+from transcription_runner.threads import one_thread
 
 CHUNK: Final = 512
 """Samples of one moment: 32 ms."""
 _CONTEXT: Final = 64
-_BINS: Final = 129
+_FRAME: Final = 256
+_BINS: Final = _FRAME // 2 + 1
 _AROUND: Final = 5
 """Moments that are looked at together where a cut is to be made: 160 ms."""
+_BEHIND: Final = 2
+"""Blocks that a thread of the detector's own may be behind."""
 _BREATH: Final = 5
 """Moments without speech that are a pause, if only between two words: 160 ms."""
 
+_State: TypeAlias = tuple[Tensor, Tensor]
+
 
 class SileroNetwork(nn.Module):
-    """Silero VAD's network for 16 kHz, with the names that its weights have."""
+    """Silero VAD's network for 16 kHz, with the names that its weights have.
+
+    Its first layer, a convolution with the windowed waves of a Fourier transform, is a Fourier transform here.
+    """
 
     def __init__(self) -> None:
         """Lay out the layers."""
         super().__init__()
-        self.stft_conv = nn.Conv1d(1, 2 * _BINS, 256, stride=128, bias=False)
         self.conv1 = nn.Conv1d(_BINS, 128, 3, padding=1)
         self.conv2 = nn.Conv1d(128, 64, 3, stride=2, padding=1)
         self.conv3 = nn.Conv1d(64, 64, 3, stride=2, padding=1)
         self.conv4 = nn.Conv1d(64, 128, 3, padding=1)
         self.lstm = nn.LSTM(128, 128)
         self.final_conv = nn.Conv1d(128, 1, 1)
+        self.hann: Tensor
+        self.register_buffer("hann", torch.hann_window(_FRAME), persistent=False)
 
-    def forward(self, chunks: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """chunks: (n, 64 + 512), moments in order, each after the end of the one before. Returns (n,) and a memory."""
-        x = functional.pad(chunks[:, None], (0, 64), mode="reflect")
-        x = self.stft_conv(x)
-        x = (x[:, :_BINS] ** 2 + x[:, _BINS:] ** 2).sqrt()
+    def look(self, chunks: Tensor) -> Tensor:
+        """What each moment is for itself. chunks: (n, 64 + 512), of which 64 lie before it. Returns (n, 128)."""
+        x = functional.pad(chunks[:, None], (0, 64), mode="reflect")[:, 0]
+        x = torch.stft(x, _FRAME, _FRAME // 2, window=self.hann, center=False, return_complex=True).abs()
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = layer(x).relu()
-        x, state = self.lstm(x.squeeze(-1)[:, None], state)
+        return x.squeeze(-1)
+
+    def judge(self, looks: Tensor, state: _State | None) -> tuple[Tensor, _State]:
+        """looks: (n, 128), of moments in order, each after the end of the one before. Returns (n,) and a memory."""
+        x, state = self.lstm(looks[:, None], state)
         x = self.final_conv(x.relu().transpose(1, 2)).sigmoid()
         return x[:, 0, 0], state
 
@@ -92,45 +108,89 @@ class _Moments:
         """The index of the first sample of every stretch heard, and the number of each 32 ms after it."""
         return [(start, np.concatenate(parts) if parts else np.zeros(0, np.float32)) for start, parts in self._runs]
 
-    def _keep(self, samples: NDArray[np.float32]) -> None:
-        if len(samples):
-            self._runs[-1][1].append(self._numbers(samples.reshape(-1, CHUNK)))
+    def close(self) -> None:
+        """The recording is over, or given up."""
 
     def _begin(self) -> None:
         """A new stretch: nothing of the one before counts."""
 
-    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """chunks: (n, CHUNK). Returns (n,)."""
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        """Keep a number for each moment of these whole ones."""
         raise NotImplementedError
 
 
 class SpeechDetector(_Moments):
     """The probability of speech, by Silero."""
 
-    def __init__(self) -> None:
-        """Begin a recording. Raises errors.Internal if the package `silero_vad` is not installed."""
+    def __init__(self, *, beside: bool = False) -> None:
+        """Begin a recording. Raises errors.Internal if the package `silero_vad` is not installed.
+
+        beside: a thread of its own goes through the moments in order, while the caller's looks at the next ones.
+        """
         super().__init__()
         self._network = _network()
+        self._thread = ThreadPoolExecutor(1, "vad", initializer=one_thread) if beside else None
+        self._judging: deque[Future[None]] = deque()
         self._begin()
 
+    def finish(self) -> None:
+        """The end of the recording: hear its last samples, followed by silence."""
+        super().finish()
+        self._wait(0)
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
     def _begin(self) -> None:
-        self._state: tuple[Tensor, Tensor] | None = None
+        self._memory = _Memory()
         self._context = np.zeros(_CONTEXT, np.float32)
 
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        if not len(samples):
+            return
+        looks, memory, numbers = self._look(samples.reshape(-1, CHUNK)), self._memory, self._runs[-1][1]
+
+        def judge() -> None:
+            numbers.append(self._judge(looks, memory))
+
+        if self._thread is None:
+            judge()
+        else:
+            self._judging.append(self._thread.submit(judge))
+            self._wait(_BEHIND)
+
+    def _wait(self, most: int) -> None:
+        """Until no more than so many blocks are to be gone through."""
+        while len(self._judging) > most:
+            self._judging.popleft().result()
+
     @torch.inference_mode()
-    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _look(self, chunks: NDArray[np.float32]) -> Tensor:
+        """What each of (n, CHUNK) moments is for itself."""
         before = np.concatenate([self._context[None], chunks[:-1, -_CONTEXT:]])
         self._context = chunks[-1, -_CONTEXT:].copy()
-        inputs = torch.from_numpy(np.concatenate([before, chunks], axis=1))
-        found, self._state = self._network(inputs, self._state)
+        return self._network.look(torch.from_numpy(np.concatenate([before, chunks], axis=1)))
+
+    @torch.inference_mode()
+    def _judge(self, looks: Tensor, memory: _Memory) -> NDArray[np.float32]:
+        found, memory.state = self._network.judge(looks, memory.state)
         return np.asarray(found.numpy())
+
+
+class _Memory:
+    """What the network remembers of a stretch so far."""
+
+    state: _State | None = None
 
 
 class LevelMeter(_Moments):
     """The level, in place of the probability where VAD is off: to cut at the quietest."""
 
-    def _numbers(self, chunks: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(np.sqrt((chunks**2).mean(axis=1)))
+    def _keep(self, samples: NDArray[np.float32]) -> None:
+        if len(samples):
+            self._runs[-1][1].append(np.asarray(np.sqrt((samples.reshape(-1, CHUNK) ** 2).mean(axis=1))))
 
 
 def speech_spans(
@@ -241,7 +301,6 @@ def _network() -> SileroNetwork:
 
 
 _NAMES: Final = {
-    "stft_conv.weight": "stft.forward_basis_buffer",
     **{
         f"conv{layer + 1}.{kind}": f"encoder.{layer}.reparam_conv.{kind}"
         for layer in range(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import warnings
 
 import numpy as np
@@ -106,12 +107,13 @@ def silero():
     return package, model
 
 
-def listened(sound: np.ndarray, *blocks: int) -> SpeechDetector:
-    ear = SpeechDetector()
+def listened(sound: np.ndarray, *blocks: int, beside: bool = False) -> SpeechDetector:
+    ear = SpeechDetector(beside=beside)
     places = [0, *blocks, len(sound)]
     for first, last in itertools.pairwise(places):
         ear.add(first, sound[first:last])
     ear.finish()
+    ear.close()
     return ear
 
 
@@ -126,6 +128,27 @@ def test_the_probabilities_are_silero_s_however_the_stream_is_cut(silero):
         ((start, ours),) = listened(sound, *blocks).stretches
         assert start == 0
         assert np.abs(ours - np.array(theirs)).max() < 1e-4
+
+
+def test_a_thread_beside_changes_no_probability_and_ends():
+    sound = np.concatenate([block for _, block in AudioFile(recordings.english()).blocks()])
+    blocks = [16_000 * second for second in range(1, 60)]
+    alone, beside = (listened(sound, *blocks, beside=each).stretches for each in (False, True))
+    assert np.array_equal(alone[0][1], beside[0][1])
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vad")]
+
+
+def test_a_jump_in_a_recording_begins_anew_in_the_thread_beside_too():
+    sound = np.concatenate([block for _, block in AudioFile(recordings.english()).blocks()])[: 20 * 16_000]
+    ear = SpeechDetector(beside=True)
+    for start in (0, 30 * 16_000):
+        for second in range(20):
+            ear.add(start + second * 16_000, sound[second * 16_000 : (second + 1) * 16_000])
+    ear.finish()
+    ear.close()
+    (_, first), (start, second) = ear.stretches
+    assert start == 30 * 16_000
+    assert np.array_equal(first, second)
 
 
 def test_the_spans_are_silero_s(silero):
