@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import pickle
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -198,6 +200,19 @@ def memory_errors() -> Iterator[None]:
                 f"memory is not enough: {_first_line(error)}", hint="Raise the container's memory limit."
             ) from error
         raise
+
+
+def let_go(error: BaseException) -> None:
+    """Free the tensors that an error holds: those in the frames that it came through.
+
+    Python 3.12's context managers leave an error that passed through one in a circle of references, so that they would
+    stay until the garbage collector comes by.
+    """
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__
+    gc.collect()
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,7 +21,7 @@ import torch
 from transcription_runner import errors, profile
 from transcription_runner.alignment import Text
 from transcription_runner.decoding import Method, Prepared, Session, Start
-from transcription_runner.engine import Engine, memory_errors
+from transcription_runner.engine import Engine, let_go, memory_errors
 from transcription_runner.fitting import fitting_batch
 from transcription_runner.mel import Sound
 from transcription_runner.options import TranscribeOptions, parse_tokens
@@ -244,6 +244,7 @@ class Lane:
         self._halve(error)
 
     def _halve(self, error: errors.OutOfMemory) -> None:
+        let_go(error)
         if self.batch_size == 1:
             raise error
         self.batch_size //= 2

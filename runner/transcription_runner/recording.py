@@ -1,8 +1,8 @@
 """One file's sound as the machines want it: measured once, then read window by window.
 
 `Recording.scan` goes through the file (or its clips alone) once: it finds the length, the loudest moment, and on the
-way feeds listeners such as the VAD. Sound of up to half an hour is kept from that pass, as far as all open files
-together have room for it; anything longer is decoded a second time, a little ahead of the windows that ask for it and
+way feeds listeners such as the VAD. Sound of some length is kept from that pass, as far as all open files together have
+room for it; anything longer is decoded a second time, a little ahead of the windows that ask for it and
 always forward, so that memory stays flat. Only the processor is used: another thread may have the GPU.
 """
 
@@ -25,9 +25,9 @@ from transcription_runner.threads import one_thread
 from transcription_runner.windows import Cut
 
 KEPT_SECONDS: Final = 30 * 60
-"""Sound of one file up to this long is kept in memory: 58 MB."""
-ALL_KEPT_SECONDS: Final = 2 * KEPT_SECONDS
-"""Sound of all open files that is kept: 115 MB."""
+"""Sound of one file up to this long is kept in memory for an engine on processors: 58 MB."""
+KEPT_SECONDS_FOR_GPU: Final = 4 * KEPT_SECONDS
+"""The same for a GPU, which would wait for a second reading of what it deals with in moments: 230 MB."""
 
 # Blocks of 30 s that are read ahead of who hears them, or of the windows that ask for them.
 _BLOCKS_AHEAD: Final = 2
@@ -49,8 +49,9 @@ class Listener(Protocol):
 class Room:
     """Memory for the sound of the files that are open at once, in samples. Any thread may use it."""
 
-    def __init__(self, seconds: float = ALL_KEPT_SECONDS) -> None:
-        """Room for so much sound in all."""
+    def __init__(self, seconds: float = 2 * KEPT_SECONDS, each: float = KEPT_SECONDS) -> None:
+        """Room for so much sound in all, and so much of one file."""
+        self.each = round(each * SAMPLE_RATE)
         self._free = round(seconds * SAMPLE_RATE)
         self._lock = threading.Lock()
 
@@ -90,11 +91,15 @@ class Recording:
         """Whole frames of 10 ms."""
         return self.samples // HOP
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether all the sound that was heard is in memory."""
+        return self._kept is not None
+
     def reserve(self, clips: Sequence[tuple[float, float | None]]) -> bool:
         """Take the room that these clips will need, if there is enough; nothing where too long a file needs none."""
-        seconds = self._seconds(clips)
-        samples = round(seconds * SAMPLE_RATE)
-        if self._taken or seconds > KEPT_SECONDS:
+        samples = round(self._seconds(clips) * SAMPLE_RATE)
+        if self._taken or samples > self._room.each:
             return True
         if not self._room.take(samples):
             return False
@@ -150,8 +155,7 @@ class Recording:
         if self._kept is None:
             return
         held = self._held + len(block)
-        fits = held <= KEPT_SECONDS * SAMPLE_RATE
-        if fits and (held <= self._taken or self._room.take(held - self._taken)):
+        if held <= self._room.each and (held <= self._taken or self._room.take(held - self._taken)):
             self._held, self._taken = held, max(held, self._taken)
             self._kept.append((index, block))
         else:

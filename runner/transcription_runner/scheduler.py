@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from transcription_runner import profile
-from transcription_runner.lane import Answer, Task
+from transcription_runner.lane import ENCODED_AT_ONCE, Answer, Task
 from transcription_runner.recording import Recording
 from transcription_runner.windows import Cut, Decode, Machine, Request, Response
 
@@ -101,8 +101,12 @@ class Scheduler:
         return sum(server.batch_size for server in self._servers)
 
     def _collect(self, job: Job) -> None:
-        """Hand out the requests that a job's machine has now, as far as there is room."""
-        for request in job.machine.requests():
+        """Hand out the requests that a job's machine has now, as far as there is room.
+
+        Where the sound has to be read again it is a few windows' at a time: the servers are not to wait for more.
+        """
+        most = None if job.recording.is_kept else ENCODED_AT_ONCE
+        for request in itertools.islice(job.machine.requests(), most):
             number = next(self._numbers)
             job.waiting[number] = request
             self._jobs[number] = job

@@ -20,7 +20,7 @@ from transcription_runner.heap import Heap
 from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.quiet import DigitalSilence
-from transcription_runner.recording import ALL_KEPT_SECONDS, Listener, Recording, Room
+from transcription_runner.recording import KEPT_SECONDS, KEPT_SECONDS_FOR_GPU, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
 from transcription_runner.threads import one_thread, readers_for
@@ -98,7 +98,8 @@ def transcribe_many(
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
     heap = Heap()
-    room = Room(max(ALL_KEPT_SECONDS, 2 * 30 * batch_size))
+    each = KEPT_SECONDS_FOR_GPU if engine.device == "cuda" else KEPT_SECONDS
+    room = Room(max(2 * each, 2 * 30 * batch_size), each)
     readers = readers_for(engine.device)
     ahead: Ahead[Path, Job] = Ahead(
         files,
@@ -224,8 +225,9 @@ def _cuts(recording: Recording, options: TranscribeOptions, heed: Listener) -> l
     ear = SpeechDetector(beside=long) if options.vad.enabled else LevelMeter()
     with contextlib.closing(ear):
         recording.scan(options.clips, [heed, ear])
+        with profile.stage(profile.VAD):
+            ear.finish()
     with profile.stage(profile.VAD):
-        ear.finish()
         stretches = ear.stretches
         clips = clip_frames(options, recording.frames)
         if options.vad.enabled:

@@ -18,7 +18,7 @@ from transcription_runner.alignment import warp
 from transcription_runner.audio import AudioFile
 from transcription_runner.mel import LogMel, mel_filters
 from transcription_runner.options import VadOptions
-from transcription_runner.recording import Recording
+from transcription_runner.recording import Recording, Room
 from transcription_runner.vad import SpeechDetector, breath, quietest, speech_spans
 from transcription_runner.windows import Cut
 
@@ -38,13 +38,12 @@ def test_the_filters(bands):
 
 @pytest.mark.parametrize("kept", [True, False])
 @pytest.mark.parametrize("bands", [80, 128])
-def test_the_spectrogram_of_every_window(monkeypatch, kept, bands):
-    if not kept:
-        monkeypatch.setattr("transcription_runner.recording.KEPT_SECONDS", 0)
+def test_the_spectrogram_of_every_window(kept, bands):
     path = recordings.english()
     whole = whisper.log_mel_spectrogram(samples(path), bands, padding=480_000)
-    recording = Recording(AudioFile(path), LogMel(bands))
+    recording = Recording(AudioFile(path), LogMel(bands), Room(each=600 if kept else 0))
     recording.scan(((0.0, None),))
+    assert recording.is_kept == kept
     frames = whole.shape[1] - 3000
     assert recording.frames == frames
     for start in (0, 1, 777, 2990, frames - 50):

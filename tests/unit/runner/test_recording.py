@@ -33,7 +33,7 @@ def heard(sound):
 
 
 def kept(found: Recording) -> bool:
-    return found._kept is not None
+    return found.is_kept
 
 
 def test_sound_is_kept_as_far_as_there_is_room_for_all():
@@ -48,9 +48,8 @@ def test_sound_is_kept_as_far_as_there_is_room_for_all():
     assert kept(scanned(room)), "room that was given back is there for the next"
 
 
-def test_a_long_file_is_not_kept_and_holds_no_room(monkeypatch):
-    monkeypatch.setattr(recording, "KEPT_SECONDS", 5)
-    room = Room(15)
+def test_a_long_file_is_not_kept_and_holds_no_room():
+    room = Room(15, each=5)
     assert not kept(scanned(room))
     assert room.take(15 * SAMPLE_RATE)
 
@@ -61,7 +60,7 @@ def test_files_side_by_side_share_one_room(random_engine, monkeypatch):
     rooms = []
 
     class Watched(Room):
-        def __init__(self, seconds):
+        def __init__(self, *_):
             super().__init__(16)
             rooms.append(self)
 

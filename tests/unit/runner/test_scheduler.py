@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -11,7 +13,8 @@ from tests.materials import recordings
 from transcription_runner import errors
 from transcription_runner.decoding import Session
 from transcription_runner.engine import Engine
-from transcription_runner.options import TranscribeOptions
+from transcription_runner.options import TranscribeOptions, VadOptions
+from transcription_runner.recording import Recording
 from transcription_runner.transcribe import transcribe, transcribe_many
 
 GREEDY = {"beam_size": None, "best_of": None, "temperature": 0.0, "language": "en"}
@@ -34,6 +37,60 @@ def test_memory_that_is_not_enough_halves_the_batch_and_loses_nothing(random_eng
     assert differences(transcribe(random_engine, recordings.with_long_pauses(), options), wanted).found == []
     assert most == 1
     assert "going on with" in caplog.text
+
+
+def test_what_a_batch_took_is_free_before_the_next_is_tried(random_engine, monkeypatch):
+    """An error that passed through a context manager is part of a circle from Python 3.12 on, and keeps its frames."""
+    alive: list[weakref.ref[Session]] = []
+    prepare = Session.prepare
+
+    def scarce(self, starts, skip=0):
+        assert not any(each() for each in alive)
+        if self.capacity > 1:
+            alive.append(weakref.ref(self))
+            error = errors.OutOfMemory("the GPU's memory is not enough")
+            error.circle = error
+            raise error
+        return prepare(self, starts, skip)
+
+    monkeypatch.setattr(Session, "prepare", scarce)
+    options = TranscribeOptions(mode="batched", batch_size=4, **GREEDY)
+    gc.collect()
+    gc.disable()
+    try:
+        transcribe(random_engine, recordings.dashwood(), options)
+    finally:
+        gc.enable()
+    assert len(alive) == 2, "four windows, then two"
+
+
+def test_the_engine_does_not_wait_for_all_of_a_recording_to_be_read_again(random_engine, monkeypatch):
+    """Of what is not kept some windows are read, and decoded while the next are."""
+    events = []
+    sound, launch = Recording.sound, Session.launch
+
+    def reading(self, cut):
+        events.append("read")
+        return sound(self, cut)
+
+    def launching(self):
+        events.append("decode")
+        return launch(self)
+
+    monkeypatch.setattr(Recording, "sound", reading)
+    monkeypatch.setattr(Session, "launch", launching)
+    monkeypatch.setattr("transcription_runner.scheduler.ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr("transcription_runner.transcribe.KEPT_SECONDS", 5)
+    options = TranscribeOptions(mode="batched", batch_size=16, vad=VadOptions(enabled=False), **GREEDY)
+    found = transcribe(random_engine, recordings.with_long_pauses(), options)
+    first = events.index("decode")
+    assert events[:first] == ["read"] * 2
+    assert events[first:].count("read") >= 2
+    monkeypatch.setattr("transcription_runner.transcribe.KEPT_SECONDS", 600)
+    events.clear()
+    assert differences(found, transcribe(random_engine, recordings.with_long_pauses(), options)).found == []
+    first = events.index("decode")
+    assert "read" not in events[first:], "what is in memory is all there at once"
 
 
 def test_memory_that_is_not_enough_for_words_or_languages_halves_the_batch_as_well(random_engine, monkeypatch):
