@@ -45,7 +45,7 @@ def test_what_a_batch_took_is_free_before_the_next_is_tried(random_engine, monke
     prepare = Session.prepare
 
     def scarce(self, starts, skip=0):
-        assert not any(each() for each in alive)
+        assert all(each() is None for each in alive)
         if self.capacity > 1:
             alive.append(weakref.ref(self))
             error = errors.OutOfMemory("the GPU's memory is not enough")
