@@ -35,6 +35,11 @@ def readers_for(device: str) -> int:
     return max(1, min(_MOST_READERS, cpus // 2)) if device == "cuda" else 1 + cpus // 16
 
 
+def decodes_elsewhere(device: str) -> bool:
+    """Whether files are decoded in processes of their own: a GPU takes more than one process's threads can give."""
+    return device == "cuda"
+
+
 def one_thread() -> None:
     """Let torch compute in this thread alone: what hearing takes is small, and the engine has use for the others.
 

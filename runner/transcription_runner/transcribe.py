@@ -15,6 +15,7 @@ from transcription_runner import errors, profile, prompts
 from transcription_runner.ahead import Ahead, Place
 from transcription_runner.audio import SAMPLE_RATE, AudioFile, Samples
 from transcription_runner.batched import Batched, pack
+from transcription_runner.decoders import Decoders
 from transcription_runner.engine import Engine
 from transcription_runner.heap import Heap
 from transcription_runner.lane import Lane
@@ -23,7 +24,7 @@ from transcription_runner.quiet import DigitalSilence
 from transcription_runner.recording import KEPT_SECONDS, KEPT_SECONDS_FOR_GPU, Listener, Recording, Room
 from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
-from transcription_runner.threads import one_thread, readers_for
+from transcription_runner.threads import decodes_elsewhere, one_thread, readers_for
 from transcription_runner.vad import LevelMeter, SpeechDetector, breath, quietest, speech_spans, within
 from transcription_runner.windows import Cut, Machine, Segment
 
@@ -100,10 +101,12 @@ def transcribe_many(
     heap = Heap()
     each = KEPT_SECONDS_FOR_GPU if engine.device == "cuda" else KEPT_SECONDS
     room = Room(max(2 * each, 2 * 30 * batch_size), each)
+    decoders = Decoders() if decodes_elsewhere(engine.device) else None
+    opener = decoders.open if decoders else AudioFile
     readers = readers_for(engine.device)
     ahead: Ahead[Path, Job] = Ahead(
         files,
-        lambda path, place: _open(engine, path, options, room, place),
+        lambda path, place: _open(engine, opener(path), options, room, place),
         threads=readers,
         most=readers + batch_size,
         errors=(errors.RunnerError,),
@@ -142,6 +145,8 @@ def transcribe_many(
         ahead.close()
         for job in opened:
             job.recording.close()
+        if decoders:
+            decoders.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +180,9 @@ def _for_model(engine: Engine, options: TranscribeOptions) -> TranscribeOptions:
     return options
 
 
-def _open(engine: Engine, path: Path, options: TranscribeOptions, room: Room, place: Place[Path, Job]) -> Job:
+def _open(engine: Engine, file: AudioFile, options: TranscribeOptions, room: Room, place: Place[Path, Job]) -> Job:
     """Hear a file as soon as there is room for its sound."""
-    recording = Recording(AudioFile(path), engine.mel, room)
+    recording = Recording(file, engine.mel, room)
     try:
         place.wait(lambda: recording.reserve(options.clips))
         return Job(recording, _machine(engine, recording, options, _Heed(place)))
