@@ -96,15 +96,11 @@ class _Decoder:
         theirs.close()
 
     def blocks(self, path: Path, start: float, end: float | None) -> Iterator[tuple[int, Samples]]:
-        self._connection.send((path, start, end))
+        with self._there(path):
+            self._connection.send((path, start, end))
         while True:
-            try:
+            with self._there(path):
                 message = self._connection.recv()
-            except (EOFError, OSError):
-                raise errors.Internal(
-                    f"{path.name}: the process that decoded it ended (exit status {self._process.wait()})",
-                    hint="Was it short of memory? Raise the container's memory limit.",
-                ) from None
             match message:
                 case None:
                     return
@@ -114,6 +110,17 @@ class _Decoder:
                     logging.getLogger(message.name).handle(message)
                 case block:
                     yield block
+
+    @contextlib.contextmanager
+    def _there(self, path: Path) -> Iterator[None]:
+        """Tell that the process is gone."""
+        try:
+            yield
+        except (EOFError, OSError):
+            raise errors.Internal(
+                f"{path.name}: the process that decoded it ended (exit status {self._process.wait()})",
+                hint="Was it short of memory? Raise the container's memory limit.",
+            ) from None
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

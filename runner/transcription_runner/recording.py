@@ -25,9 +25,9 @@ from transcription_runner.threads import one_thread
 from transcription_runner.windows import Cut
 
 KEPT_SECONDS: Final = 30 * 60
-"""Sound of one file up to this long is kept in memory for an engine on processors: 58 MB."""
-KEPT_SECONDS_FOR_GPU: Final = 4 * KEPT_SECONDS
-"""The same for a GPU, which would wait for a second reading of what it deals with in moments: 230 MB."""
+"""Sound of one file up to this long is kept in memory for an engine on processors: 58 MB, twice that in all."""
+KEPT_SECONDS_FOR_GPU: Final = 2 * 60 * 60
+"""The same for a GPU, which would wait for a second reading of what it deals with in moments: 230 MB, 920 MB in all."""
 
 # Blocks of 30 s that are read ahead of who hears them, or of the windows that ask for them.
 _BLOCKS_AHEAD: Final = 2
@@ -49,7 +49,7 @@ class Listener(Protocol):
 class Room:
     """Memory for the sound of the files that are open at once, in samples. Any thread may use it."""
 
-    def __init__(self, seconds: float = 2 * KEPT_SECONDS, each: float = KEPT_SECONDS) -> None:
+    def __init__(self, seconds: float, each: float = KEPT_SECONDS) -> None:
         """Room for so much sound in all, and so much of one file."""
         self.each = round(each * SAMPLE_RATE)
         self._free = round(seconds * SAMPLE_RATE)
@@ -69,6 +69,13 @@ class Room:
             self._free += samples
 
 
+def room_for(device: str, batch_size: int) -> Room:
+    """For an engine on `cuda` or `cpu` that decodes so many windows at once: they and the next ones find room."""
+    gpu = device == "cuda"
+    each = KEPT_SECONDS_FOR_GPU if gpu else KEPT_SECONDS
+    return Room(max((4 if gpu else 2) * each, 2 * 30 * batch_size), each)
+
+
 class Recording:
     """A file and what is known of its sound."""
 
@@ -76,7 +83,7 @@ class Recording:
         """Wrap a file; `scan` comes first, `close` last. room: shared with the other files that are open."""
         self._file = file
         self._mel = mel
-        self._room = room or Room()
+        self._room = room or Room(KEPT_SECONDS)
         self._taken = 0
         self._held = 0
         self._loudest = 0.0

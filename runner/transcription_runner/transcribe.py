@@ -21,7 +21,7 @@ from transcription_runner.heap import Heap
 from transcription_runner.lane import Lane
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.quiet import DigitalSilence
-from transcription_runner.recording import KEPT_SECONDS, KEPT_SECONDS_FOR_GPU, Listener, Recording, Room
+from transcription_runner.recording import Listener, Recording, Room, room_for
 from transcription_runner.scheduler import Job, Scheduler, Server
 from transcription_runner.sequential import Sequential, clip_frames
 from transcription_runner.threads import decodes_elsewhere, one_thread, readers_for
@@ -99,8 +99,7 @@ def transcribe_many(
     opened: dict[Job, _Opened] = {}
     failed: list[Outcome] = []
     heap = Heap()
-    each = KEPT_SECONDS_FOR_GPU if engine.device == "cuda" else KEPT_SECONDS
-    room = Room(max(2 * each, 2 * 30 * batch_size), each)
+    room = room_for(engine.device, batch_size)
     decoders = Decoders() if decodes_elsewhere(engine.device) else None
     opener = decoders.open if decoders else AudioFile
     readers = readers_for(engine.device)

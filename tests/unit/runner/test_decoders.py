@@ -130,7 +130,7 @@ def test_a_run_is_the_same(random_engine, monkeypatch: pytest.MonkeyPatch, kept:
     found = []
     for there in (False, True):
         monkeypatch.setattr("transcription_runner.transcribe.decodes_elsewhere", lambda _, there=there: there)
-        monkeypatch.setattr("transcription_runner.transcribe.KEPT_SECONDS", 600 if kept else 5)
+        monkeypatch.setattr("transcription_runner.recording.KEPT_SECONDS", 600 if kept else 5)
         outcomes = {outcome.path: outcome for outcome in transcribe_many(random_engine, files, GREEDY)}
         assert not children()
         found.append(outcomes)

@@ -41,7 +41,7 @@ def test_the_filters(bands):
 def test_the_spectrogram_of_every_window(kept, bands):
     path = recordings.english()
     whole = whisper.log_mel_spectrogram(samples(path), bands, padding=480_000)
-    recording = Recording(AudioFile(path), LogMel(bands), Room(each=600 if kept else 0))
+    recording = Recording(AudioFile(path), LogMel(bands), Room(600, 600 if kept else 0))
     recording.scan(((0.0, None),))
     assert recording.is_kept == kept
     frames = whole.shape[1] - 3000

@@ -69,7 +69,7 @@ def test_files_side_by_side_share_one_room(random_engine, monkeypatch):
             least.append(self._free)
             return taken
 
-    monkeypatch.setattr("transcription_runner.transcribe.Room", Watched)
+    monkeypatch.setattr("transcription_runner.transcribe.room_for", Watched)
     options = TranscribeOptions(language="en", beam_size=None, best_of=None, temperature=0.0, batch_size=4)
     files = [recordings.dashwood()] * 5 + [recordings.empty()]
     outcomes = list(transcribe_many(random_engine, files, options))
@@ -136,3 +136,12 @@ def test_nobody_reads_on_when_a_scan_is_given_up(monkeypatch):
     assert caught.value is not None
     assert not ahead()
     found.close()
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "megabytes"), [("cpu", 16, 116), ("cuda", 128, 922), ("cuda", 1024, 1967)]
+)
+def test_a_gpu_has_more_room_and_a_batch_always_fits(device, batch_size, megabytes):
+    room = recording.room_for(device, batch_size)
+    assert room.take(megabytes * 500_000 - 500_000)
+    assert not room.take(1_000_000)

@@ -80,13 +80,13 @@ def test_the_engine_does_not_wait_for_all_of_a_recording_to_be_read_again(random
     monkeypatch.setattr(Recording, "sound", reading)
     monkeypatch.setattr(Session, "launch", launching)
     monkeypatch.setattr("transcription_runner.scheduler.ENCODED_AT_ONCE", 2)
-    monkeypatch.setattr("transcription_runner.transcribe.KEPT_SECONDS", 5)
+    monkeypatch.setattr("transcription_runner.recording.KEPT_SECONDS", 5)
     options = TranscribeOptions(mode="batched", batch_size=16, vad=VadOptions(enabled=False), **GREEDY)
     found = transcribe(random_engine, recordings.with_long_pauses(), options)
     first = events.index("decode")
     assert events[:first] == ["read"] * 2
     assert events[first:].count("read") >= 2
-    monkeypatch.setattr("transcription_runner.transcribe.KEPT_SECONDS", 600)
+    monkeypatch.setattr("transcription_runner.recording.KEPT_SECONDS", 600)
     events.clear()
     assert differences(found, transcribe(random_engine, recordings.with_long_pauses(), options)).found == []
     first = events.index("decode")
