@@ -51,7 +51,7 @@ _EMPTY: Final = 300
 _SHORTEST: Final = 200
 
 # What a window's text leaves out at its end is decoded again if there is this much of it.
-_LEFT_OUT: Final = 200
+_LEFT_OUT: Final = 120
 
 # A window whose text ends sooner than this is not decoded again: it would lead nowhere.
 _ONWARD: Final = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -160,6 +161,13 @@ def test_text_without_an_end_ends_with_its_window():
     segments, rest = window_segments(Codec(), result([BEGIN, 1, BEGIN + 100, BEGIN + 100, 2]), Cut(((0, 1000),)))
     assert [(s["start"], s["end"], s["text"]) for s in segments] == [(0.0, 2.0, " w1"), (2.0, 10.0, " w2")]
     assert rest is None
+
+
+@pytest.mark.parametrize(("left", "again"), [(1.0, False), (1.4, True), (3.0, True)])
+def test_a_second_that_is_left_out_is_not_decoded_again_and_a_little_more_is(left, again):
+    end = BEGIN + round((10 - left) * 50)  # of a window of ten seconds
+    _, rest = window_segments(Codec(), result([BEGIN, 1, end]), Cut(((0, 1000),)))
+    assert (rest is not None) == again
 
 
 def test_what_the_text_leaves_out_is_decoded_again():
