@@ -119,7 +119,12 @@ def _generate(run: Run) -> Callable[[int], float]:
 
         def batch() -> None:
             found = model.generate(
-                mel, max_new_tokens=run.tokens, min_new_tokens=run.tokens, do_sample=False, num_beams=1, **_spoken(run)
+                mel,
+                max_new_tokens=run.tokens,
+                min_new_tokens=run.tokens,
+                do_sample=False,
+                num_beams=1,
+                **spoken_language(run.size),
             )
             if len(found) != batch_size or not run.tokens <= found.shape[1] <= run.tokens + 4:
                 raise RuntimeError(f"generate() gave {tuple(found.shape)}, and not {run.tokens} tokens")
@@ -131,19 +136,7 @@ def _generate(run: Run) -> Callable[[int], float]:
 
 def _pipeline(run: Run) -> Callable[[int], float]:
     """transformers' pipeline on sound, as its documentation has it: chunks of 30 s, each overlapping its neighbours."""
-    import torch
-    from transformers import logging, pipeline
-
-    logging.set_verbosity_error()
-    spoken = pipeline(
-        "automatic-speech-recognition",
-        model=str(run.folder),
-        dtype=getattr(torch, run.precision),
-        device=run.device,
-        chunk_length_s=30,
-        model_kwargs={"attn_implementation": "sdpa"},
-        ignore_warning=True,
-    )
+    spoken = pipeline_of(run.folder, run.device, run.precision)
 
     def rate(batch_size: int) -> float:
         # A chunk is 30 s, of which 5 s at either end are its neighbours': the sound is as long as two batches hold.
@@ -152,7 +145,7 @@ def _pipeline(run: Run) -> Callable[[int], float]:
 
         def batch() -> None:
             sound = {"raw": heard, "sampling_rate": 16_000}
-            spoken(sound, batch_size=batch_size, generate_kwargs={**asked, **_spoken(run)})
+            spoken(sound, batch_size=batch_size, generate_kwargs={**asked, **spoken_language(run.size)})
 
         # By the sound that it wrote down: overlaps are its own doing.
         return len(heard) / 16_000 / WINDOW / seconds_of(batch, run.device)
@@ -164,12 +157,9 @@ def _ctranslate2(run: Run) -> Callable[[int], float]:
     """CTranslate2's own generate(), from the spectrogram on: what faster-whisper cannot be faster than."""
     import ctranslate2
 
-    from bench.conversion import convert
     from bench.random_model import vocabulary
 
-    folder = run.folder / f"ctranslate2-{run.precision}"
-    if not folder.exists():
-        convert(run.folder, folder, run.precision)
+    folder = converted(run.folder, run.precision)
     model = ctranslate2.models.Whisper(
         str(folder), device=run.device, compute_type=run.precision, intra_threads=run.threads
     )
@@ -200,8 +190,36 @@ def _ctranslate2(run: Run) -> Callable[[int], float]:
     return rate
 
 
-def _spoken(run: Run) -> dict[str, str]:
-    return {} if run.size.endswith(".en") else {"language": "en", "task": "transcribe"}
+def pipeline_of(folder: Path, device: str, precision: str) -> Any:
+    """transformers' pipeline as its documentation has it for long sound: chunks of 30 s."""
+    import torch
+    from transformers import logging, pipeline
+
+    logging.set_verbosity_error()
+    return pipeline(
+        "automatic-speech-recognition",
+        model=str(folder),
+        dtype=getattr(torch, precision),
+        device=device,
+        chunk_length_s=30,
+        model_kwargs={"attn_implementation": "sdpa"},
+        ignore_warning=True,
+    )
+
+
+def converted(folder: Path, precision: str) -> Path:
+    """The model as CTranslate2 reads it, beside the weights."""
+    from bench.conversion import convert
+
+    target = folder / f"ctranslate2-{precision}"
+    if not target.exists():
+        convert(folder, target, precision)
+    return target
+
+
+def spoken_language(size: str) -> dict[str, str]:
+    """What transformers is told of the language: nothing where a model knows one alone."""
+    return {} if size.endswith(".en") else {"language": "en", "task": "transcribe"}
 
 
 PROGRAMS: dict[str, Callable[[Run], Callable[[int], float]]] = {
@@ -335,7 +353,7 @@ def part(run: Run, found: machine.Found, told: Mapping[str, Sequence[Rate]]) -> 
             if rate.trouble:
                 rows.append([program, str(rate.batch_size or ""), rate.trouble, *[""] * (len(HEAD) - 3)])
                 continue
-            least = _least(sizes, device, rate.batch_size, run.tokens, width)
+            least = least_of(sizes, device, rate.batch_size, run.tokens, width)
             rows.append(
                 [
                     program,
@@ -359,7 +377,7 @@ def part(run: Run, found: machine.Found, told: Mapping[str, Sequence[Rate]]) -> 
     return "\n\n".join([head, "\n".join(found.lines()), about, table(HEAD, rows)])
 
 
-def _least(sizes: limit.Sizes, device: limit.Machine, batch_size: int, tokens: int, width: int) -> limit.Floor:
+def least_of(sizes: limit.Sizes, device: limit.Machine, batch_size: int, tokens: int, width: int) -> limit.Floor:
     """A processor's bandwidth is not measured: only its FLOPs count."""
     measured = device if device.bandwidth else limit.Machine(device.flops, math.inf)
     return limit.floor(sizes, measured, batch_size, tokens, width)

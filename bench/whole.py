@@ -25,11 +25,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import cublas, limit, machine, report
+from bench import cublas, machine, report
 from bench.limit import SIZES, WINDOW
 from bench.programs import samples
 from bench.report import table
-from bench.synthetic import MISSING
+from bench.synthetic import MISSING, converted, least_of, pipeline_of, spoken_language
 from bench.worker import WorkerError, call, gpu_megabytes, limit_threads, peak_megabytes
 
 #: Tokens a window in the run that counts the windows; CTranslate2 can do no fewer.
@@ -121,20 +121,8 @@ def _ours(run: Whole) -> Transcribe:
 
 def _pipeline(run: Whole) -> Transcribe:
     """transformers' pipeline: chunks of 30 s, of all files in the same batches."""
-    import torch
-    from transformers import logging, pipeline
-
-    logging.set_verbosity_error()
-    spoken = pipeline(
-        "automatic-speech-recognition",
-        model=str(run.folder),
-        dtype=getattr(torch, run.precision),
-        device=run.device,
-        chunk_length_s=WINDOW,
-        model_kwargs={"attn_implementation": "sdpa"},
-        ignore_warning=True,
-    )
-    language = {} if run.size.endswith(".en") else {"language": "en", "task": "transcribe"}
+    spoken = pipeline_of(run.folder, run.device, run.precision)
+    language = spoken_language(run.size)
 
     def again(count: int) -> int:
         asked = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "num_beams": 1, **language}
@@ -152,7 +140,12 @@ def _faster_whisper(run: Whole) -> Transcribe:
 
     from bench.random_model import vocabulary
 
-    model = WhisperModel(str(converted(run)), device=run.device, compute_type=run.precision, cpu_threads=run.threads)
+    model = WhisperModel(
+        str(converted(run.folder, run.precision)),
+        device=run.device,
+        compute_type=run.precision,
+        cpu_threads=run.threads,
+    )
     batched = BatchedInferencePipeline(model)
     words = vocabulary(run.size)
     # Neither the end, nor times, at which it would cut a window's text.
@@ -179,16 +172,6 @@ def _faster_whisper(run: Whole) -> Transcribe:
         return windows
 
     return again
-
-
-def converted(run: Whole) -> Path:
-    """The model as CTranslate2 reads it."""
-    from bench.conversion import convert
-
-    folder = run.folder / f"ctranslate2-{run.precision}"
-    if not folder.exists():
-        convert(run.folder, folder, run.precision)
-    return folder
 
 
 PROGRAMS: dict[str, Callable[[Whole], Transcribe]] = {
@@ -220,7 +203,7 @@ def measure(program: str, run: Whole) -> Took:
     began = time.perf_counter()
     if program == "faster-whisper batched":  # conversion is no part of loading
         try:
-            converted(run)
+            converted(run.folder, run.precision)
         except ImportError as error:
             return Took(trouble=f"{MISSING} ({error.name})")
         began = time.perf_counter()
@@ -276,7 +259,7 @@ def written(source: Path, folder: Path, copies: int) -> list[Path]:
 
 def speech(file: Path) -> float:
     """Seconds of speech, as the runner's VAD has them."""
-    from transcription_runner.audio import SAMPLE_RATE, AudioFile
+    from transcription_runner.audio import AudioFile
     from transcription_runner.mel import FRAMES_PER_SECOND
     from transcription_runner.options import VadOptions
     from transcription_runner.vad import SpeechDetector, speech_spans
@@ -287,7 +270,7 @@ def speech(file: Path) -> float:
         length = start + len(block)
     ear.finish()
     spans = speech_spans(ear.stretches, VadOptions(), length)
-    return sum(end - start for start, end in spans) / FRAMES_PER_SECOND if length >= SAMPLE_RATE else 0.0
+    return sum(end - start for start, end in spans) / FRAMES_PER_SECOND
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -304,8 +287,7 @@ def part(run: Whole, found: machine.Found, results: Sequence[tuple[str, int, Too
     sizes, device = SIZES[run.size], found.machine(run.precision)
     batch_size = max(size for _, size, _ in results)
     width = 4 if run.precision == "float32" else 2
-    measured = device if device.bandwidth else limit.Machine(device.flops, math.inf)
-    least = limit.floor(sizes, measured, batch_size, run.tokens, width).apart / batch_size
+    least = least_of(sizes, device, batch_size, run.tokens, width).apart / batch_size
     floor = least * run.speech * len(run.files) / WINDOW
     best = min((took.seconds for program, _, took in results if program == "ours" and not took.trouble), default=0.0)
     rows = []

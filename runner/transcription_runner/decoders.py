@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import Generator, Iterator
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
 from transcription_runner import errors, profile
 from transcription_runner.audio import AudioFile, Samples
+from transcription_runner.child import Child
 
 _SHORT: Final = 30.0
 """Seconds of sound below which a turn or two more cost less than asking another process."""
@@ -88,19 +87,14 @@ class _Decoder:
     """One process."""
 
     def __init__(self) -> None:
-        self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", "transcription_runner.decoders", str(theirs.fileno())]
-        # An import path that this process was given is that one's as well.
-        environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)
-        theirs.close()
+        self._child = Child("transcription_runner.decoders")
 
     def blocks(self, path: Path, start: float, end: float | None) -> Iterator[tuple[int, Samples]]:
         with self._there(path):
-            self._connection.send((path, start, end))
+            self._child.connection.send((path, start, end))
         while True:
             with self._there(path):
-                message = self._connection.recv()
+                message = self._child.connection.recv()
             match message:
                 case None:
                     return
@@ -118,15 +112,12 @@ class _Decoder:
             yield
         except (EOFError, OSError):
             raise errors.Internal(
-                f"{path.name}: the process that decoded it ended (exit status {self._process.wait()})",
+                f"{path.name}: the process that decoded it ended (exit status {self._child.wait()})",
                 hint="Was it short of memory? Raise the container's memory limit.",
             ) from None
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.close()
-        self._process.terminate()
-        self._process.wait()
+        self._child.close()
 
 
 class _Told(logging.Handler):

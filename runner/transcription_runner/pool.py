@@ -7,17 +7,16 @@ come out. It ends with the process that began it.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import subprocess
 import sys
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, cast
 
 from transcription_runner import errors
+from transcription_runner.child import Child
 from transcription_runner.lane import Answer, Lane, Task
 from transcription_runner.options import TranscribeOptions
 from transcription_runner.windows import Cut
@@ -31,12 +30,8 @@ class Worker:
 
     def __init__(self, path: Path, how: Mapping[str, Any]) -> None:
         """Start it. path, how: what load_engine is to be called with there."""
-        self.connection, theirs = Pipe()
-        command = [sys.executable, "-m", "transcription_runner.pool", str(theirs.fileno())]
-        # An import path that this process was given is that one's as well.
-        environ = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environ)
-        theirs.close()
+        self._child = Child("transcription_runner.pool")
+        self.connection = self._child.connection
         # Whoever sends may have to wait for room in the pipe, while the other side waits to send as well.
         self._outbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=self._send, name="worker-outbox", daemon=True).start()
@@ -52,7 +47,7 @@ class Worker:
             message = self.connection.recv()
         except (EOFError, OSError):
             raise errors.Internal(
-                f"a worker process ended before its time (exit status {self._process.wait()})",
+                f"a worker process ended before its time (exit status {self._child.wait()})",
                 hint="Was it short of memory? --num_workers 1 works without it.",
             ) from None
         if isinstance(message, BaseException):
@@ -61,10 +56,7 @@ class Worker:
 
     def close(self) -> None:
         """End the process."""
-        with contextlib.suppress(OSError):
-            self.connection.close()
-        self._process.terminate()
-        self._process.wait()
+        self._child.close()
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):

@@ -45,7 +45,7 @@ def test_two_processes_give_what_one_gives(two, tiny_en, monkeypatch, options):
 def test_a_worker_that_is_killed_is_an_error_with_a_hint():
     engine = load_engine(weights.repository("tiny.en"), device="cpu", num_workers=2)
     (worker,) = engine.workers
-    os.kill(worker._process.pid, signal.SIGKILL)
+    os.kill(worker._child.process.pid, signal.SIGKILL)
     options = TranscribeOptions(language="en", mode="batched", beam_size=None)
     with pytest.raises(errors.Internal, match="ended before its time") as caught:
         list(transcribe_many(engine, [recordings.dashwood()], options))
